@@ -1,0 +1,257 @@
+"""augment: variations of a waveform, of a spectrogram and of a batch, for training clips only."""
+
+import random
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import audiomentations
+import numpy as np
+import soxr
+
+from sercore.audio import check_waveform
+from sercore.errors import ConfigError
+
+
+@contextmanager
+def _seeded(rng):
+    """Let audiomentations, which draws from the global generators, draw from `rng`; then restore them."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    seed = int(rng.integers(2**32))
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+
+
+def add_noise(y, *, snr_db, rng):
+    """Add white Gaussian noise.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n_samples,)]
+    snr_db : float [dB]
+        Ratio of the powers of `y` and of the noise, over the whole clip.
+    rng : np.random.Generator
+
+    Returns
+    -------
+    y : np.ndarray [shape=(n_samples,)]
+    """
+    transform = audiomentations.AddGaussianSNR(min_snr_db=snr_db, max_snr_db=snr_db, p=1.0)
+    with _seeded(rng):
+        return transform(check_waveform(y), sample_rate=16_000)
+
+
+def pitch_shift(y, *, sr, semitones):
+    """Move the pitch and the formants with it, keeping the duration.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n_samples,)]
+    sr : int > 0 [Hz]
+    semitones : float in [-12, 12]
+
+    Returns
+    -------
+    y : np.ndarray [shape=(n_samples,)]
+    """
+    _check_range("semitones", semitones, -12, 12)
+    transform = audiomentations.PitchShift(min_semitones=semitones, max_semitones=semitones, p=1.0)
+    return transform(check_waveform(y), sample_rate=sr)
+
+
+def time_stretch(y, *, sr, rate):
+    """Change the tempo, keeping the pitch.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n_samples,)]
+    sr : int > 0 [Hz]
+    rate : float in [0.25, 4]
+        Above 1 is faster.
+
+    Returns
+    -------
+    y : np.ndarray [shape=(n_samples / rate,)]
+    """
+    _check_range("rate", rate, 0.25, 4)
+    transform = audiomentations.TimeStretch(min_rate=rate, max_rate=rate, leave_length_unchanged=False, p=1.0)
+    return transform(check_waveform(y), sample_rate=sr)
+
+
+def time_shift(y, *, sr, shift_s):
+    """Move the clip in time, filling with silence: nothing wraps around.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n_samples,)]
+    sr : int > 0 [Hz]
+    shift_s : float [s]
+        Positive is later; shorter than the clip.
+
+    Returns
+    -------
+    y : np.ndarray [shape=(n_samples,)]
+    """
+    _check_range("shift_s", abs(shift_s), 0, len(y) / sr)
+    transform = audiomentations.Shift(min_shift=shift_s, max_shift=shift_s, shift_unit="seconds", rollover=False, p=1.0)
+    return transform(check_waveform(y), sample_rate=sr)
+
+
+def change_speed(y, *, sr, factor):
+    """Play faster or slower, as a tape would: tempo, pitch and formants move together.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n_samples,)]
+    sr : int > 0 [Hz]
+    factor : float in [0.25, 4]
+        Above 1 is faster and higher.
+
+    Returns
+    -------
+    y : np.ndarray [shape=(n_samples / factor,)]
+    """
+    _check_range("factor", factor, 0.25, 4)
+    return np.clip(soxr.resample(check_waveform(y), sr, sr / factor, quality="HQ"), -1.0, 1.0)
+
+
+def change_gain(y, *, gain_db):
+    """Change the level; what passes full scale is clipped, as a recorder would.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n_samples,)]
+    gain_db : float [dB]
+
+    Returns
+    -------
+    y : np.ndarray [shape=(n_samples,)]
+    """
+    return np.clip(check_waveform(y) * 10.0 ** (gain_db / 20.0), -1.0, 1.0).astype(np.float32)
+
+
+def _check_range(name, value, low, high):
+    if not low <= value <= high:
+        raise ConfigError(f"Bad {name} {value!r}: expected {low} to {high}.")
+
+
+@dataclass(frozen=True)
+class WaveformAugment:
+    """Draw one variation of a waveform: stretch, pitch, gain and noise, each uniformly within its range.
+
+    Attributes
+    ----------
+    min_rate, max_rate : float
+        Of `time_stretch`.
+    max_semitones : float
+        Of `pitch_shift`, either way.
+    max_gain_db : float [dB]
+        Of `change_gain`, either way.
+    min_snr_db, max_snr_db : float [dB]
+        Of `add_noise`.
+    """
+
+    min_rate: float = 0.85
+    max_rate: float = 1.2
+    max_semitones: float = 2.5
+    max_gain_db: float = 6.0
+    min_snr_db: float = 10.0
+    max_snr_db: float = 30.0
+
+    def __call__(self, y, *, sr, rng):
+        """Vary a waveform.
+
+        Parameters
+        ----------
+        y : np.ndarray [shape=(n_samples,)]
+        sr : int > 0 [Hz]
+        rng : np.random.Generator
+
+        Returns
+        -------
+        y : np.ndarray [shape=(n_varied,)]
+        """
+        rate = rng.uniform(self.min_rate, self.max_rate)
+        semitones = rng.uniform(-self.max_semitones, self.max_semitones)
+        gain_db = rng.uniform(-self.max_gain_db, self.max_gain_db)
+        snr_db = rng.uniform(self.min_snr_db, self.max_snr_db)
+        y = time_stretch(y, sr=sr, rate=rate)
+        y = pitch_shift(y, sr=sr, semitones=semitones)
+        y = change_gain(y, gain_db=gain_db)
+        return add_noise(y, snr_db=snr_db, rng=rng)
+
+
+def mask_spectrogram(X, *, rng, max_bands=8, max_frames=20, fill=0.0):
+    """Hide one band of frequencies and one stretch of time.
+
+    Parameters
+    ----------
+    X : np.ndarray [shape=(n_mels, n_frames)]
+    rng : np.random.Generator
+    max_bands, max_frames : int
+        Largest width of each mask; the width is drawn from 0 to it.
+    fill : float
+        What stands in the hidden places.
+
+    Returns
+    -------
+    X : np.ndarray [shape=(n_mels, n_frames)]
+        A copy.
+
+    References
+    ----------
+    Park et al. (2019), "SpecAugment", Interspeech, doi:10.21437/Interspeech.2019-2680.
+    """
+    X = X.copy()
+    for axis, widest in ((0, max_bands), (1, max_frames)):
+        width = int(rng.integers(0, min(widest, X.shape[axis]) + 1))
+        start = int(rng.integers(0, X.shape[axis] - width + 1))
+        X[(slice(None),) * axis + (slice(start, start + width),)] = fill
+    return X
+
+
+def mixup(X, targets, *, rng, alpha=0.2):
+    """Blend each example of a batch, and its target, with another one.
+
+    Parameters
+    ----------
+    X : np.ndarray or torch.Tensor [shape=(n, ...)]
+    targets : np.ndarray or torch.Tensor [shape=(n, n_classes)]
+        Probabilities.
+    rng : np.random.Generator
+    alpha : float > 0
+        The share is drawn from Beta(alpha, alpha).
+
+    Returns
+    -------
+    X, targets : as given
+
+    References
+    ----------
+    Zhang et al. (2018), "mixup: Beyond Empirical Risk Minimization", ICLR, arXiv:1710.09412.
+    """
+    if alpha <= 0:
+        raise ConfigError(f"Bad alpha {alpha!r}: expected a number above 0.")
+    share = float(rng.beta(alpha, alpha))
+    other = rng.permutation(len(X))
+    return share * X + (1 - share) * X[other], share * targets + (1 - share) * targets[other]
+
+
+def balanced_weights(emotions):
+    """Weigh clips so that every emotion is drawn equally often.
+
+    Parameters
+    ----------
+    emotions : sequence [shape=(n,)]
+
+    Returns
+    -------
+    weights : np.ndarray [shape=(n,)]
+        Probabilities, adding up to one.
+    """
+    values, inverse, counts = np.unique(np.asarray(emotions), return_inverse=True, return_counts=True)
+    return 1.0 / (len(values) * counts[inverse])

@@ -1,0 +1,80 @@
+"""dataset: features and labels as torch sees them; training clips, and they alone, are varied here."""
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from sercore.augment import balanced_weights, mask_spectrogram
+from sercore.features import FeatureConfig, to_windows
+
+
+class TrainingSet(Dataset):
+    """Clips as the network trains on them: one window each, drawn and masked anew every epoch.
+
+    What an item looks like depends on `seed`, the epoch and its position alone, so that a resumed run
+    sees what an uninterrupted one would have seen.
+
+    Parameters
+    ----------
+    features : list of np.ndarray [shape=(n_mels, n)]
+    targets : sequence of int [shape=(n_clips,)]
+    copies : list of list of np.ndarray, optional
+        Augmented copies of each clip.
+    config : FeatureConfig
+    augmented_share : float in [0, 1]
+        How often a copy stands in for the clip.
+    max_bands, max_frames : int
+        Of `sercore.augment.mask_spectrogram`.
+    seed : int
+    """
+
+    def __init__(self, features, targets, *, copies=None, config=FeatureConfig(), augmented_share=0.5,
+                 max_bands=8, max_frames=20, seed=0):  # fmt: skip
+        self.windows = [to_windows(S_db, config=config) for S_db in features]
+        self.copies = [[to_windows(S_db, config=config) for S_db in row] for row in copies] if copies else None
+        self.targets = np.asarray(targets)
+        self.augmented_share = augmented_share
+        self.max_bands, self.max_frames = max_bands, max_frames
+        self.seed, self.epoch = seed, 0
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, i):
+        """Give ``X`` [shape=(1, n_mels, n_frames)] and its target, both for torch."""
+        position, draw = i
+        rng = np.random.default_rng([self.seed, self.epoch, draw])
+        windows = self.windows[position]
+        if self.copies and rng.random() < self.augmented_share:
+            windows = self.copies[position][rng.integers(len(self.copies[position]))]
+        X = windows[rng.integers(len(windows))]
+        X = mask_spectrogram(X, rng=rng, max_bands=self.max_bands, max_frames=self.max_frames)
+        return torch.from_numpy(X)[None], int(self.targets[position])
+
+
+class EpochSampler(Sampler):
+    """Order of the clips in an epoch: shuffled, or drawn so that every emotion comes equally often.
+
+    Yields pairs of the clip's position and the number of the draw, so that a clip drawn twice in one
+    epoch is varied twice.
+
+    Parameters
+    ----------
+    dataset : TrainingSet
+    balance : bool
+    """
+
+    def __init__(self, dataset, *, balance=True):
+        self.dataset, self.balance = dataset, balance
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __iter__(self):
+        n = len(self.dataset)
+        rng = np.random.default_rng([self.dataset.seed, self.dataset.epoch])
+        if self.balance:
+            order = rng.choice(n, size=n, p=balanced_weights(self.dataset.targets))
+        else:
+            order = rng.permutation(n)
+        return iter([(int(position), draw) for draw, position in enumerate(order)])

@@ -1,0 +1,21 @@
+"""errors: what can go wrong, in a few names, each message saying what was met, where, and what was expected."""
+
+
+class SerError(Exception):
+    """Root of every error that sercore raises on purpose."""
+
+
+class AudioError(SerError, ValueError):
+    """A recording or waveform that cannot be used."""
+
+
+class SilenceError(AudioError):
+    """A recording, or a part of one, without any sound."""
+
+
+class CorpusError(SerError, ValueError):
+    """A corpus folder, file name or label that cannot be right."""
+
+
+class ConfigError(SerError, ValueError):
+    """An option, setting or checkpoint that does not fit."""

@@ -1,0 +1,306 @@
+"""experiments: train and evaluate over the folds of a protocol, and record every score."""
+
+import hashlib
+import json
+import logging
+import subprocess
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from sercore import settings
+from sercore.augment import WaveformAugment
+from sercore.dataset import TrainingSet
+from sercore.evaluate import PROBA_COLUMNS, fit_temperature, scores, targets_of
+from sercore.features import FeatureConfig, extract
+from sercore.models import count_parameters, predict_logits, save_checkpoint, softmax
+from sercore.splits import hold_out_validation, make_folds
+from sercore.train import TrainConfig, fit
+
+logger = logging.getLogger(__name__)
+
+#: Columns of data/results/*.csv, one row a fold.
+RESULT_COLUMNS = (
+    "model", "protocol", "fold", "seed", "n_test", "accuracy", "uar", "macro_f1", "parameters", "minutes", "device", "commit",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that makes an experiment, but the data, the protocol and the seed.
+
+    Attributes
+    ----------
+    model : str
+    features : FeatureConfig
+    augment : WaveformAugment
+    copies : int
+        Augmented copies of each training clip; 0 for none.
+    augmented_share : float in [0, 1]
+    max_bands, max_frames : int
+        Of the masks.
+    n_val_speakers : int
+    train : TrainConfig
+    """
+
+    model: str = "cnn"
+    features: FeatureConfig = FeatureConfig()
+    augment: WaveformAugment = WaveformAugment()
+    copies: int = 4
+    augmented_share: float = 0.5
+    max_bands: int = 8
+    max_frames: int = 20
+    n_val_speakers: int = 2
+    train: TrainConfig = TrainConfig()
+
+    @property
+    def key(self):
+        """Short fingerprint, for names of folders."""
+        return hashlib.blake2b(json.dumps(asdict(self), sort_keys=True).encode(), digest_size=4).hexdigest()
+
+
+def recipe_for(profile=None, **changes):
+    """Give the documented recipe of a profile.
+
+    Parameters
+    ----------
+    profile : {"full", "smoke"}, optional
+        Default: `settings.profile()`. "smoke" trains a few epochs on the synthetic corpus.
+    **changes
+        Other fields of `Recipe`.
+
+    Returns
+    -------
+    recipe : Recipe
+    """
+    recipe = Recipe(**changes)
+    if (profile or settings.profile()) == "smoke":
+        recipe = replace(recipe, copies=1, train=replace(recipe.train, epochs=6, patience=6))
+    return recipe
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Clips with their features: what `prepare` computes once for all folds.
+
+    Attributes
+    ----------
+    clips : pd.DataFrame [shape=(n, ...)]
+        The clips that can be used.
+    features : list of np.ndarray [shape=(n_mels, n_frames)]
+    copies : list of list of np.ndarray
+    """
+
+    clips: pd.DataFrame
+    features: list
+    copies: list
+
+
+def prepare(clips, *, recipe=Recipe(), progress=True):
+    """Compute the features of all clips, and of their augmented copies, leaving out clips that cannot be used.
+
+    Copies are computed for every clip and used only where it is a training clip.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+    recipe : Recipe
+    progress : bool
+
+    Returns
+    -------
+    prepared : Prepared
+    """
+    features = extract(clips, config=recipe.features, on_error="warn", progress=progress)
+    usable = [feature is not None for feature in features]
+    clips = clips[usable].reset_index(drop=True)
+    features = [feature for feature in features if feature is not None]
+    copies = None
+    if recipe.copies:
+        copies = extract(clips, config=recipe.features, augment=recipe.augment, copies=recipe.copies, progress=progress)
+    return Prepared(clips, features, copies)
+
+
+def train_fold(prepared, fold, *, recipe=Recipe(), run_dir=None, progress=True):
+    """Train on one fold's training clips, choosing the epoch by its validation clips.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    fold : sercore.splits.Fold
+    recipe : Recipe
+    run_dir : str or Path, optional
+        To resume from.
+    progress : bool
+
+    Returns
+    -------
+    result : sercore.train.FitResult
+    """
+    targets = targets_of(prepared.clips)
+    train_set = TrainingSet(
+        [prepared.features[i] for i in fold.train],
+        targets[fold.train],
+        copies=[prepared.copies[i] for i in fold.train] if prepared.copies else None,
+        config=recipe.features,
+        augmented_share=recipe.augmented_share,
+        max_bands=recipe.max_bands,
+        max_frames=recipe.max_frames,
+        seed=recipe.train.seed,
+    )
+    val_features = [prepared.features[i] for i in fold.val]
+    return fit(recipe.model, train_set, val_features, targets[fold.val], config=recipe.train,
+               feature_config=recipe.features, run_dir=run_dir, progress=progress)  # fmt: skip
+
+
+def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), folds=None, results_dir=None, progress=True):
+    """Train and evaluate over the folds of a protocol, recording scores and out-of-fold probabilities.
+
+    A killed run resumes: finished folds are read from the runs folder, and the fold it was in goes on at its epoch.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        A clip table.
+    protocol : str
+        One of `sercore.splits.PROTOCOLS`.
+    recipe : Recipe
+        Its ``train.seed`` is the seed of all: folds' validation speakers, augmentation and training.
+    folds : list of str, optional
+        Names of the folds to run; default all.
+    results_dir : str or Path, optional
+        Default: `settings.results_dir()`. Scores go to ``{model}_{protocol}.csv``, probabilities to
+        ``out_of_fold/{model}_{protocol}_seed{seed}.csv``.
+    progress : bool
+
+    Returns
+    -------
+    table : pd.DataFrame
+        `RESULT_COLUMNS`, one row a fold.
+    """
+    seed = recipe.train.seed
+    results_dir = Path(results_dir) if results_dir else settings.results_dir()
+    prepared = prepare(clips, recipe=recipe, progress=progress)
+    targets = targets_of(prepared.clips)
+    corpus = "+".join(sorted(prepared.clips["corpus"].unique()))
+    rows, parts = [], []
+    for fold in make_folds(prepared.clips, protocol, seed=seed, n_val_speakers=recipe.n_val_speakers):
+        if folds is not None and fold.name not in folds:
+            continue
+        run_dir = (
+            settings.runs_dir() / f"{recipe.model}_{corpus}_{protocol}_seed{seed}_{recipe.key}" / f"fold{fold.name}"
+        )
+        result = train_fold(prepared, fold, recipe=recipe, run_dir=run_dir, progress=progress)
+        val_logits = predict_logits(result.model, [prepared.features[i] for i in fold.val], config=recipe.features)
+        temperature = fit_temperature(val_logits, targets[fold.val])
+        logits = predict_logits(result.model, [prepared.features[i] for i in fold.test], config=recipe.features)
+        values = scores(targets[fold.test], logits.argmax(axis=1))
+        rows.append({
+            "model": recipe.model, "protocol": protocol, "fold": fold.name, "seed": seed, "n_test": len(fold.test), **values,
+            "parameters": count_parameters(result.model), "minutes": result.minutes, "device": result.device, "commit": _commit(),
+        })  # fmt: skip
+        parts.append(
+            _out_of_fold(
+                prepared.clips.iloc[fold.test], softmax(logits, temperature=temperature), fold.name, temperature
+            )
+        )
+        _record(
+            results_dir / f"{recipe.model}_{protocol}.csv",
+            pd.DataFrame([rows[-1]]),
+            ["model", "protocol", "fold", "seed"],
+        )
+        _record(results_dir / "out_of_fold" / f"{recipe.model}_{protocol}_seed{seed}.csv", parts[-1], ["clip"])
+        logger.info("fold %s: UAR %.3f, accuracy %.3f", fold.name, values["uar"], values["accuracy"])
+    return pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
+
+
+def _out_of_fold(clips, proba, fold, temperature):
+    table = pd.DataFrame(proba, columns=PROBA_COLUMNS).round(6)
+    table.insert(0, "clip", [Path(path).stem for path in clips["path"]])
+    table.insert(1, "fold", fold)
+    table.insert(2, "temperature", round(temperature, 4))
+    return table
+
+
+def read_out_of_fold(clips, *, model="cnn", protocol="speaker_5fold", seed=settings.SEED, results_dir=None):
+    """Read recorded out-of-fold probabilities, in the order of a clip table.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Its clips without a recorded probability are left out.
+    model, protocol : str
+    seed : int
+    results_dir : str or Path, optional
+
+    Returns
+    -------
+    clips : pd.DataFrame [shape=(n, ...)]
+    proba : np.ndarray [shape=(n, 8)]
+        Each from the one model that had not met the clip (nor, by speaker, its speaker).
+    """
+    path = Path(results_dir or settings.results_dir()) / "out_of_fold" / f"{model}_{protocol}_seed{seed}.csv"
+    recorded = pd.read_csv(path, index_col="clip")
+    names = clips["path"].map(lambda p: Path(p).stem)
+    known = names.isin(recorded.index).to_numpy()
+    return clips[known].reset_index(drop=True), recorded.loc[names[known], PROBA_COLUMNS].to_numpy()
+
+
+def _record(path, rows, keys):
+    """Put rows into a CSV in place of those with the same keys, written whole or not at all."""
+    if path.exists():
+        old = pd.read_csv(path, dtype={"fold": str, "commit": str})
+        merged = old.merge(rows[keys].astype(old[keys].dtypes), on=keys, how="left", indicator=True)
+        rows = pd.concat([old[(merged["_merge"] == "left_only").to_numpy()], rows], ignore_index=True)
+    rows = rows.sort_values(keys, kind="stable")
+    settings.write_atomic(path, rows.to_csv(index=False, float_format="%.6g").encode())
+
+
+def _commit():
+    """Short hash of the checkout, with "+" after it if files differ from it; "unknown" outside of one."""
+
+    def git(*words):
+        done = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        head = git("rev-parse", "--short=10", "HEAD")
+        return f"{head}{'+' if git('status', '--porcelain', '--', '*.py') else ''}" if head else "unknown"
+    except OSError:
+        return "unknown"
+
+
+def train_final(clips, path, *, recipe=Recipe(), info=None, progress=True):
+    """Train on every speaker but the validation speakers, and write a checkpoint ready for prediction.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+    path : str or Path
+        Where the ``.safetensors`` file goes.
+    recipe : Recipe
+    info : dict, optional
+        What the checkpoint should say of itself besides its training data.
+    progress : bool
+
+    Returns
+    -------
+    result : sercore.train.FitResult
+    """
+    seed = recipe.train.seed
+    prepared = prepare(clips, recipe=recipe, progress=progress)
+    fold = hold_out_validation(prepared.clips, n_val_speakers=recipe.n_val_speakers, seed=seed)
+    path = Path(path)
+    result = train_fold(prepared, fold, recipe=recipe, run_dir=path.with_suffix(".run"), progress=progress)
+    logits = predict_logits(result.model, [prepared.features[i] for i in fold.val], config=recipe.features)
+    targets = targets_of(prepared.clips)
+    facts = {
+        "corpus": "+".join(sorted(prepared.clips["corpus"].unique())), "seed": seed, "commit": _commit(),
+        "n_train_clips": len(fold.train), "train_speakers": sorted(prepared.clips["speaker"].iloc[fold.train].unique()),
+        "val_speakers": sorted(prepared.clips["speaker"].iloc[fold.val].unique()),
+        "best_epoch": result.best_epoch, "minutes": round(result.minutes, 2), "parameters": count_parameters(result.model),
+    }  # fmt: skip
+    save_checkpoint(path, result.model, name=recipe.model, feature_config=recipe.features,
+                    temperature=fit_temperature(logits, targets[fold.val]), info=facts | (info or {}))  # fmt: skip
+    return result

@@ -1,0 +1,183 @@
+"""models: one readable file per architecture, built by name; and the checkpoint that carries one."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import save
+
+from sercore.errors import ConfigError
+from sercore.features import FeatureConfig, to_windows
+from sercore.labels import EMOTIONS
+from sercore.models.cnn import CNN
+from sercore.settings import write_atomic
+
+MODELS = {"cnn": CNN}
+CHECKPOINT_VERSION = "1"
+
+
+def build_model(name, **config):
+    """Build an untrained network by its name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `MODELS`.
+    **config
+        Options of that architecture; see its class.
+
+    Returns
+    -------
+    model : torch.nn.Module
+        Takes ``X`` (n, 1, n_mels, n_frames), gives logits (n, 8).
+
+    Raises
+    ------
+    ConfigError
+        If the name or an option is not known.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"Bad model {name!r}: expected one of {sorted(MODELS)}.")
+    try:
+        return MODELS[name](**config)
+    except TypeError as error:
+        raise ConfigError(f"Bad option for model {name!r}: {error}.") from error
+
+
+def count_parameters(model):
+    """Count the trainable parameters.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+
+    Returns
+    -------
+    n_parameters : int
+    """
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@torch.inference_mode()
+def predict_logits(model, features, *, config=FeatureConfig(), batch_size=64):
+    """Score clips of any length: cut them into windows, score each, average over a clip's windows.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    features : list of np.ndarray [shape=(n_mels, n)]
+        Log-mel spectrograms in dB.
+    config : FeatureConfig
+    batch_size : int
+
+    Returns
+    -------
+    logits : np.ndarray [shape=(n_clips, n_classes)]
+        float32.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    windows = [to_windows(S_db, config=config) for S_db in features]
+    X = torch.from_numpy(np.concatenate(windows))[:, None]
+    scores = torch.cat([model(part.to(device)).float().cpu() for part in X.split(batch_size)]).numpy()
+    model.train(was_training)
+    ends = np.cumsum([len(w) for w in windows])[:-1]
+    return np.stack([part.mean(axis=0) for part in np.split(scores, ends)])
+
+
+def softmax(logits, *, temperature=1.0):
+    """Turn logits into probabilities.
+
+    Parameters
+    ----------
+    logits : np.ndarray [shape=(..., n_classes)]
+    temperature : float > 0
+        Above 1 makes them less sure (Guo et al. 2017, arXiv:1706.04599).
+
+    Returns
+    -------
+    proba : np.ndarray [shape=(..., n_classes)]
+        float64, adding up to 1.
+    """
+    z = np.asarray(logits, dtype=np.float64) / temperature
+    z = np.exp(z - z.max(axis=-1, keepdims=True))
+    return z / z.sum(axis=-1, keepdims=True)
+
+
+def save_checkpoint(
+    path, model, *, name, model_config=None, feature_config=FeatureConfig(), temperature=1.0, info=None
+):
+    """Write weights and everything prediction needs into one safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+    model : torch.nn.Module
+    name : str
+        The key of `MODELS` it was built by.
+    model_config : dict, optional
+        The options it was built with.
+    feature_config : FeatureConfig
+    temperature : float > 0
+        Of `softmax`, fitted on validation speakers.
+    info : dict, optional
+        What it was trained on, its scores, its licence: anything JSON holds.
+
+    Returns
+    -------
+    path : Path
+    """
+    metadata = {
+        "sercore_checkpoint": CHECKPOINT_VERSION, "model": name, "model_config": model_config or {},
+        "feature_config": asdict(feature_config), "emotions": EMOTIONS, "temperature": temperature, "info": info or {},
+    }  # fmt: skip
+    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    return write_atomic(path, save(weights, {key: json.dumps(value) for key, value in metadata.items()}))
+
+
+def load_checkpoint(path):
+    """Read what `save_checkpoint` wrote; nothing is unpickled.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    model : torch.nn.Module
+        On the CPU, in evaluation mode.
+    metadata : dict
+        ``model``, ``model_config``, ``feature_config`` (a FeatureConfig), ``emotions``, ``temperature``, ``info``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file, or it is not a checkpoint of this library.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"No checkpoint at {path}: expected a .safetensors file; `sercore train` writes one.")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            weights = {key: file.get_tensor(key) for key in file.keys()}
+    except (safetensors.SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise ConfigError(
+            f"Bad checkpoint {Path(path).name}: expected a safetensors file written by sercore. ({error})"
+        ) from error
+    if metadata.get("sercore_checkpoint") != CHECKPOINT_VERSION or tuple(metadata["emotions"]) != EMOTIONS:
+        raise ConfigError(
+            f"Bad checkpoint {Path(path).name}: expected sercore's version {CHECKPOINT_VERSION} and emotions {list(EMOTIONS)}."
+        )
+    try:
+        metadata["feature_config"] = FeatureConfig(**metadata["feature_config"])
+        model = build_model(metadata["model"], **metadata["model_config"])
+        model.load_state_dict(weights)
+    except (TypeError, KeyError, RuntimeError) as error:
+        raise ConfigError(
+            f"Bad checkpoint {Path(path).name}: its weights or settings do not fit its model. ({error})"
+        ) from error
+    return model.eval(), metadata

@@ -1,0 +1,353 @@
+"""plots: slide-ready figures in one style; every `plot_*` draws on an Axes, and only `save_figure` writes.
+
+Every `plot_*` takes `ax=None` (None opens a new 16:9 or 1:1 figure), returns its Axes, and raises
+`ConfigError` for data that lack what it draws. Scores arrive as fractions and are drawn in per cent.
+"""
+
+import os
+import re
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from librosa.display import specshow
+
+from sercore import settings
+from sercore.errors import ConfigError
+from sercore.labels import COLORS, EMOTIONS
+
+WIDE, SQUARE = (10, 5.625), (10, 10)  # inches: 16:9 and 1:1
+INK, PLAIN, PALE, LEAKY = "black", "#44546A", "#8C8C8C", "#D55E00"
+HATCHES = ("", "//", "xx", "--", "\\\\", "||", "++", "////")
+SLANTED = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+SYNTHETIC = "synthetic speech – not a result"
+
+# Text stays text, and element names come from a fixed salt: the same figure gives the same bytes.
+_SVG = {"svg.fonttype": "none", "svg.hashsalt": "sercore", "savefig.bbox": None}
+_STYLE = _SVG | dict.fromkeys(("font.size", "axes.titlesize"), 16) | {
+    "font.family": "DejaVu Sans", "figure.figsize": WIDE, "figure.dpi": 72, "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.12, "figure.constrained_layout.h_pad": 0.12, "axes.axisbelow": True,
+    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "lines.linewidth": 2.5,
+    "grid.color": "#D9D9D9", "hatch.linewidth": 1.5,
+    **dict.fromkeys(("axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"), "medium"),
+}  # fmt: skip
+
+
+def use_style():
+    """Set the one figure style (16 pt text at 10 in wide); calling it again changes nothing."""
+    mpl.rcParams.update(_STYLE)
+
+
+def save_figure(fig, name):
+    """Write `settings.figures_dir()`/name.png (300 dpi) and name.svg, each whole or not at all.
+
+    `name` is the notebook's two digits, then lower-case words: "05_confusion"; any other raises ConfigError.
+    Returns the path of the PNG.
+    """
+    if not re.fullmatch(r"[0-9]{2}_[a-z0-9_]+", str(name)):
+        raise ConfigError(f"Bad figure name {name!r}: expected two digits and a-z, 0-9, _, as in '05_confusion'.")
+    folder = settings.figures_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    # A date would change the bytes at every run; 100 dpi keeps the images inside an SVG small.
+    for kind, dpi, metadata in (("svg", 100, {"Date": None}), ("png", 300, None)):
+        part = folder / f".{name}.{os.getpid()}.{kind}"
+        try:
+            with mpl.rc_context(_SVG):
+                fig.savefig(part, format=kind, dpi=dpi, metadata=metadata)
+            os.replace(part, folder / f"{name}.{kind}")
+        finally:
+            part.unlink(missing_ok=True)
+    return folder / f"{name}.png"
+
+
+def mark_synthetic(ax_or_fig):
+    """Write "synthetic speech – not a result" once in the lower right corner; return what was given."""
+    fig = ax_or_fig if isinstance(ax_or_fig, mpl.figure.Figure) else np.ravel(ax_or_fig)[0].figure
+    if SYNTHETIC not in [text.get_text() for text in fig.texts]:
+        fig.text(0.99, 0.01, SYNTHETIC, ha="right", va="bottom", size=12, style="italic", color="#595959")
+        if fig.get_constrained_layout():
+            strip = 0.25 / fig.get_figheight()  # keeps the stamp clear of the axis labels
+            fig.get_layout_engine().set(rect=(0, strip, 1, 1 - strip))
+    return ax_or_fig
+
+
+def plot_counts(clips, *, by="emotion", hue=None, ax=None):
+    """Draw the number of clips per value of the column `by`, split by hatches for the column `hue`."""
+    ax = _open(ax, clips, [by, hue] if hue else [by])
+    known = clips.astype(object).where(clips.notna(), "not stated")
+    counts = pd.crosstab(known[by], known[hue]) if hue else known[by].value_counts().to_frame("clips")
+    _draw_bars(ax, counts.loc[_in_order(counts.index), _in_order(counts.columns)])
+    for bars in ax.containers:
+        ax.bar_label(bars, padding=3, **({"rotation": 90, "fontsize": 12} if counts.size > 20 else {}))
+    ax.margins(y=0.12)
+    return _label(ax, _title(by), "Number of clips")
+
+
+def plot_distribution(table, *, value, label, by="emotion", ax=None):
+    """Draw the column `value` per emotion as violins with quartiles; `label` carries its unit: "Duration (s)"."""
+    ax, order = _open(ax, table, [by, value]), _in_order(table[by].dropna().unique())
+    sns.violinplot(data=table, x=value, y=by, order=order, hue=by, hue_order=order, legend=False, ax=ax, cut=0,
+                   palette=[COLORS.get(v, PLAIN) for v in order], saturation=1, density_norm="width",
+                   width=0.85, linecolor=INK, linewidth=1.2, inner_kws={"box_width": 7, "whis_width": 2})  # fmt: skip
+    return _label(ax, label, _title(by), grid="x")
+
+
+def plot_waveform(y, *, sr, color=None, ax=None):
+    """Draw a waveform (n_samples,) over seconds: the least and greatest sample of each 1/2000 of it."""
+    y, ax = _numbers(y, 1), _open(ax)
+    starts = np.arange(0, len(y), max(1, len(y) // 2000))
+    low, high = np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts)
+    ax.fill_between(starts / sr, low, high, color=color or PLAIN, linewidth=0.8)
+    return _label(ax, "Time (s)", "Amplitude (full scale = 1)", xlim=(0, len(y) / sr))
+
+
+def plot_spectrogram(S_db, *, sr, hop_length, y_axis="mel", colorbar=True, ax=None, **options):
+    """Draw a spectrogram, MFCC or chroma matrix.
+
+    Parameters
+    ----------
+    S_db : np.ndarray [shape=(n_rows, n_frames)]
+        In dB; for "chroma" the relative energy of 12 pitch classes, from 0 to 1.
+    sr : int > 0 [Hz]
+    hop_length : int > 0 [samples]
+    y_axis : {"mel", "linear", "mfcc", "chroma"}
+    options
+        For `librosa.display.specshow`: fmin, fmax (range of the mel filters, Hz), vmin, vmax (colours).
+    """
+    hz = ("Frequency (Hz)", "Level (dB)")
+    names = {"mel": hz, "linear": hz, "mfcc": ("Coefficient (number)", "Coefficient (dB)"),
+             "chroma": ("Pitch class", "Relative energy (0 to 1)")}  # fmt: skip
+    if y_axis not in names:
+        raise ConfigError(f"Bad y_axis {y_axis!r}: expected one of {list(names)}.")
+    S_db, ax, (ylabel, unit) = _numbers(S_db, 2), _open(ax), names[y_axis]
+    if mfcc := y_axis == "mfcc":  # coefficient 0 would drown the others
+        limit = np.percentile(np.abs(S_db[1:] if len(S_db) > 1 else S_db), 99)
+        options = {"vmin": -limit, "vmax": limit} | options
+    image = specshow(S_db, sr=sr, hop_length=hop_length, x_axis="s", y_axis=None if mfcc else y_axis,
+                     cmap="RdBu_r" if mfcc else "magma", rasterized=True, ax=ax, **options)  # fmt: skip
+    if mfcc:
+        ax.set_yticks(range(0, len(S_db), 5))
+    if colorbar:
+        ax.figure.colorbar(image, ax=ax, label=unit, pad=0.02)
+    return _label(ax, "Time (s)", ylabel)
+
+
+def plot_mean_spectrograms(means, *, ax=None, **options):
+    """Draw one spectrogram per emotion on one colour scale; return the array of Axes, shape (2, 4).
+
+    `means` maps emotions to S_db (n_rows, n_frames), an absent emotion leaves its place empty; `options`
+    (sr, hop_length, fmin, …) go to `plot_spectrogram`; `ax` is an array of (2, 4) Axes.
+    """
+    if not means or set(means) - set(EMOTIONS):
+        raise ConfigError(f"Bad emotions {list(means)}: expected at least one, all from {list(EMOTIONS)}.")
+    ax = _open(ax, shape=(2, 4))
+    options |= {"vmin": min(map(np.min, means.values())), "vmax": max(map(np.max, means.values()))}
+    for place, emotion in zip(ax.flat, EMOTIONS, strict=True):
+        place.set_title(emotion)
+        place.set_axis_off()
+        if emotion in means:
+            plot_spectrogram(means[emotion], **options, colorbar=False, ax=place).label_outer()
+            place.set_axis_on()
+            place.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, integer=True))
+            image = place.collections[0]
+    ax.flat[0].figure.colorbar(image, ax=ax, label="Mean level (dB)", pad=0.02)
+    return ax
+
+
+def plot_feature_track(values, *, sr, hop_length, label, ax=None):
+    """Draw one value per frame, (n_frames,) or (1, n_frames), over seconds; `label` carries its unit."""
+    values, ax = _numbers(np.atleast_2d(values)[0], 1), _open(ax)
+    ax.plot(np.arange(len(values)) * hop_length / sr, values, color=PLAIN)
+    return _label(ax, "Time (s)", label, xlim=(0, len(values) * hop_length / sr))
+
+
+def plot_history(history, *, ax=None):
+    """Draw loss and UAR per epoch of `train.fit`'s history, the best validation UAR starred; return the two Axes."""
+    ax = np.ravel(_open(ax, history, ["epoch", "train_loss", "val_loss", "val_uar"], shape=(1, 2)))
+    best = history[history["val_uar"] == history["val_uar"].max()].head(1)
+    for place, measure, factor, label in ((ax[0], "loss", 1, "Loss (nats)"), (ax[1], "uar", 100, "UAR (%)")):
+        for part, name, line, color in (("train", "training", ".--", PALE), ("val", "validation", ".-", PLAIN)):
+            if (column := f"{part}_{measure}") in history:
+                place.plot(history["epoch"], factor * history[column], line, color=color, label=name)
+        for epoch, value in zip(best["epoch"], factor * best[f"val_{measure}"], strict=True):
+            place.axvline(epoch, color=INK, linestyle=":", linewidth=1.5)
+            place.plot(epoch, value, "*", color=LEAKY, markeredgecolor=INK, markersize=20)
+            if measure == "uar":
+                place.set_title(f"★ best epoch {epoch:.0f}: {value:.1f} %")
+        _label(place, "Epoch", label, grid="y")
+    ax[0].legend(frameon=True, edgecolor="none", framealpha=1)
+    ax[1].set_ylim(0, 100)
+    return ax
+
+
+def plot_learning_rate(history, *, ax=None):
+    """Draw the learning rate (column lr, logarithmic axis) per epoch (column epoch)."""
+    ax = _open(ax, history, ["epoch", "lr"])
+    ax.semilogy(history["epoch"], history["lr"], ".-", color=PLAIN)
+    return _label(ax, "Epoch", "Learning rate (no unit)")
+
+
+def plot_confusion(counts, *, labels=EMOTIONS, ax=None):
+    """Draw counts (n_labels, n_labels): per cent of the true row, the count beneath, "–" in an empty row."""
+    counts, n = _numbers(counts, 2), len(labels)
+    if counts.shape != (n, n) or not (counts >= 0).all():
+        raise ConfigError(f"Bad confusion counts {counts.tolist()}: expected the shape {(n, n)}, none negative.")
+    totals, ax = counts.sum(axis=1), _open(ax, size=SQUARE)
+    percent = 100 * counts / np.maximum(totals, 1)[:, None]
+    ax.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), share in np.ndenumerate(percent):
+        over, under = (f"{share:.0f} %", f"{counts[row, column]:.0f}") if totals[row] else ("–", "")
+        color = "white" if share > 55 else INK
+        ax.text(column, row, over, ha="center", va="bottom" if under else "center", color=color)
+        ax.text(column, row + 0.08, under, ha="center", va="top", fontsize=12, color=color)
+    ax.set_xticks(range(n), labels, **SLANTED)
+    ax.set_yticks(range(n), labels)
+    ax.spines[:].set_visible(False)
+    return _label(ax, "Predicted emotion", "True emotion (% of its clips, number beneath)")
+
+
+def plot_per_class(table, *, ax=None):
+    """Draw the columns recall, precision and f1 per emotion (column emotion), told apart by hatches."""
+    ax = _open(ax, table, ["emotion", "recall", "precision", "f1"])
+    values = 100 * table.set_index("emotion")[["recall", "precision", "f1"]].astype(float)
+    _draw_bars(ax, values.loc[_in_order(values.index)].rename(columns={"f1": "F1"}))
+    return _label(ax, "Emotion", "Score (%)", grid="y", ylim=(0, 100))
+
+
+def plot_scores_by_group(table, *, group, value="uar", low="low", high="high", chance=0.125, ax=None):
+    """Draw one score per group, the best on top, with its interval and the level of chance.
+
+    `table` has the columns `group` and `value`, and an interval if both `low` and `high` are there.
+    `chance` is the score of guessing, one of eight emotions by default; None draws no line.
+    """
+    ax = _open(ax, table, [group, value], size=SQUARE if len(table) > 12 else WIDE)
+    table, rows, top = table.sort_values(value, na_position="first"), np.arange(len(table)), len(table) - 0.4
+    if low in table and high in table:
+        ax.hlines(rows, 100 * table[low], 100 * table[high], color=PALE, linewidth=4)
+    colors = [COLORS.get(name, PLAIN) for name in table[group]]
+    ax.scatter(100 * table[value], rows, s=140, color=colors, edgecolor=INK, zorder=3)
+    if chance is not None:
+        ax.axvline(100 * chance, color=INK, linestyle="--", linewidth=1.5)
+        ax.text(100 * chance, top, f"chance {100 * chance:.3g} %", ha="center", va="bottom")
+    ax.set_yticks(rows, table[group].astype(str))
+    return _label(ax, f"{_title(value)} (%)", _title(group), grid="x", xlim=(0, 100), ylim=(-0.6, top))
+
+
+def plot_reliability(table, *, ece=None, ax=None):
+    """Draw how often a confidence comes true, one point per bin, its number of clips beside it.
+
+    `table` has the columns confidence and accuracy (means) and n (clips); empty bins are left out. `ece` is
+    the expected calibration error to write in (Guo et al., 2017, "On calibration of modern neural networks").
+    """
+    ax = _open(ax, table, ["confidence", "accuracy", "n"], size=SQUARE)
+    points = table.loc[table["n"] > 0, ["confidence", "accuracy", "n"]].to_numpy(float) * (100, 100, 1)
+    ax.plot([0, 100], [0, 100], "--", color=PALE)
+    ax.text(3, 5, "perfect", rotation=45, rotation_mode="anchor", va="bottom", color="#595959")
+    ax.plot(points[:, 0], points[:, 1], "o-", color=PLAIN, markersize=11)
+    for x, y, n in points:
+        ax.annotate(f"n = {n:.0f}", (x, y), (9, -9), textcoords="offset points", va="top", fontsize=12)
+    ax.text(2, 98, "" if ece is None else f"ECE {100 * ece:.1f} %", va="top")
+    return _label(ax, "Confidence (%)", "Accuracy (%)", xlim=(0, 100), ylim=(0, 100), aspect="equal")
+
+
+def plot_leak(table, *, ax=None):
+    """Draw uar and accuracy by protocol, a row per fold: mean ± sample sd; random protocols are called leaky."""
+    ax, names = _open(ax, table, ["protocol", "fold", "uar", "accuracy"]), []
+    leaky = table["protocol"].str.startswith("random")
+    for row, ((honest, protocol), folds) in enumerate(table.groupby([~leaky, "protocol"])):
+        names.append(protocol if honest or "leaky" in protocol else f"{protocol} (leaky)")
+        color = PLAIN if honest else LEAKY
+        for measure, y, marker, hatch in (("uar", row - 0.2, "o", ""), ("accuracy", row + 0.2, "D", "//")):
+            mean, sd = 100 * folds[measure].mean(), 100 * folds[measure].std()  # sd of a single fold is NaN
+            ax.barh(y, mean, 0.36, color=color, alpha=0.25, hatch=hatch, edgecolor="white")
+            ax.errorbar(mean, y, xerr=np.nan_to_num(sd), color=INK, capsize=6)
+            ax.plot(100 * folds[measure], [y] * len(folds), marker, color=color, mec="white", markersize=10)
+            ax.text(1, y, f"{_title(measure)} {mean:.1f}{'' if np.isnan(sd) else f' ± {sd:.1f}'} %", va="center")
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    return _label(ax, "Score (%), one mark per fold; bar: mean ± sd", "Split protocol", xlim=(0, 100))
+
+
+def plot_probabilities(probabilities, *, ax=None):
+    """Draw the eight probabilities (dict of emotion to a number in [0, 1]), the greatest one marked by ▶."""
+    if set(probabilities) != set(EMOTIONS):
+        raise ConfigError(f"Bad emotions {list(probabilities)} of probabilities: expected {list(EMOTIONS)}.")
+    ax, values = _open(ax), [100 * float(probabilities[emotion]) for emotion in EMOTIONS]
+    best = int(np.argmax(values))
+    bars = ax.barh(range(8), values, color=[COLORS[emotion] for emotion in EMOTIONS])
+    texts = ax.bar_label(bars, [f"{value:.0f} %" for value in values], padding=5)
+    ax.set_yticks(range(8), [f"▶ {e}" if i == best else e for i, e in enumerate(EMOTIONS)])
+    for text in (texts[best], ax.get_yticklabels()[best]):
+        text.set_fontweight("bold")
+    return _label(ax, "Probability (%)", "Emotion", xlim=(0, 110), ylim=(7.6, -0.6), xticks=range(0, 101, 25))
+
+
+def plot_timeline(table, *, ax=None):
+    """Draw a recording: a row per emotion as high as its probability, the predicted one in full colour.
+
+    `table` has one row per window, as `Predictor.timeline` gives it: start_s, end_s, label and a column per
+    emotion. Silence is hatched. Windows that overlap are each drawn around their centre.
+    """
+    ax = _open(ax, table, ["start_s", "end_s", "label", *EMOTIONS])
+    table = table.sort_values("start_s", ignore_index=True)
+    centres = table[["start_s", "end_s"]].mean(axis=1).to_numpy()
+    edges = np.r_[table["start_s"].iloc[0], (centres[1:] + centres[:-1]) / 2, table["end_s"].iloc[-1]]
+    for base, emotion in enumerate(EMOTIONS[::-1]):
+        top = base + 0.85 * table[emotion].to_numpy(float)
+        for height, alpha in ((top, 0.35), (np.where(table["label"] == emotion, top, np.nan), 1)):
+            ax.stairs(height, edges, baseline=base, fill=True, color=COLORS[emotion], alpha=alpha)
+        ax.axhline(base, color=PALE, linewidth=0.8)
+    inch = ax.get_window_extent().width / ax.figure.dpi / (edges[-1] - edges[0])  # inches for one second
+    for _, run in table.groupby((table["label"] != table["label"].shift()).cumsum()):
+        label, start, end = run["label"].iloc[0], edges[run.index[0]], edges[run.index[-1] + 1]
+        if label == "silence":
+            ax.axvspan(start, end, fc="#F2F2F2", ec="#BFBFBF", hatch="//", linewidth=0, zorder=0)
+        if (end - start) * inch > 0.14 * len(label):  # a name wider than its span would meet the next one
+            ax.text((start + end) / 2, 8.05, label, ha="center", va="bottom")
+    ax.set_yticks(np.arange(8) + 0.4, EMOTIONS[::-1])
+    return _label(ax, "Time (s)", "Probability (row = 100 %)", xlim=edges[[0, -1]], ylim=(0, 8))
+
+
+def _open(ax, table=None, columns=(), *, size=WIDE, shape=(1, 1)):
+    if table is not None and (table.empty or not set(columns) <= set(table.columns)):
+        raise ConfigError(f"Bad table of {len(table)} rows with the columns {list(table.columns)}: "
+                          f"expected at least one row and the columns {list(columns)}.")  # fmt: skip
+    return plt.subplots(*shape, figsize=size)[1] if ax is None else ax
+
+
+def _numbers(values, ndim):
+    values = np.asarray(values, dtype=float)
+    if values.ndim != ndim or values.size == 0:
+        raise ConfigError(f"Bad array of shape {values.shape}: expected {ndim} dimension(s), not empty.")
+    return values
+
+
+def _label(ax, xlabel, ylabel, *, grid=None, **limits):
+    if grid:
+        ax.grid(axis=grid)
+    if xlabel == "Epoch":
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    ax.set(xlabel=xlabel, ylabel=ylabel, **limits)
+    return ax
+
+
+def _title(column):
+    return {"uar": "UAR", "macro_f1": "Macro F1"}.get(column, column.replace("_", " ").capitalize())
+
+
+def _in_order(values):
+    rank = {name: place for place, name in enumerate(EMOTIONS)} | {"not stated": 9}
+    return sorted(values, key=lambda v: (rank.get(v, 8), str(v)))
+
+
+def _draw_bars(ax, values):
+    n_parts, names = values.shape[1], [str(row) for row in values.index]
+    for k, part in enumerate(values):
+        places = np.arange(len(values)) + (k - (n_parts - 1) / 2) * 0.86 / n_parts
+        colors = [COLORS.get(part, COLORS.get(row, PLAIN)) for row in values.index]
+        ax.bar(places, values[part], 0.81 / n_parts, color=colors, hatch=HATCHES[k % 8], ec="white", lw=0, label=part)
+    ax.set_xticks(range(len(names)), names, **(SLANTED if len("".join(names)) > 60 else {}))
+    if n_parts > 1:
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=min(4, n_parts), handlelength=2.5)

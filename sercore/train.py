@@ -1,0 +1,295 @@
+"""train: an explicit training loop on accelerate, that can be killed at any moment and resumed exactly."""
+
+import hashlib
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import safetensors
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from safetensors.torch import save
+from sklearn.metrics import balanced_accuracy_score
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from sercore import settings
+from sercore.dataset import EpochSampler
+from sercore.errors import ConfigError
+from sercore.features import FeatureConfig
+from sercore.models import build_model, predict_logits
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    epochs : int
+        Length of the one-cycle schedule.
+    batch_size : int
+    lr : float
+        Peak of the one-cycle schedule (Smith & Topin 2019, arXiv:1708.07120).
+    warmup : float in [0, 1]
+        Share of the steps in which the learning rate rises.
+    weight_decay : float
+        Of AdamW.
+    label_smoothing : float in [0, 1)
+    ema_decay : float in [0, 1)
+        Of the running mean of the weights, one update a step; it is what is evaluated and kept.
+    patience : int
+        Epochs without a better validation UAR after which training stops.
+    balance : bool
+        Draw every emotion equally often.
+    mixed_precision : {"auto", "no", "bf16", "fp16"}
+        "auto": bf16 on CUDA devices that have it, else none.
+    seed : int
+    """
+
+    epochs: int = 50
+    batch_size: int = 32
+    lr: float = 3e-3
+    warmup: float = 0.3
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.05
+    ema_decay: float = 0.99
+    patience: int = 20
+    balance: bool = True
+    mixed_precision: str = "auto"
+    seed: int = settings.SEED
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "lr", "patience"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"Bad {name} {getattr(self, name)!r}: expected a number above 0.")
+
+
+@dataclass
+class FitResult:
+    """What `fit` gives back.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        On the CPU, with the weights of the best epoch.
+    history : pd.DataFrame
+        One row an epoch: ``epoch, lr, train_loss, train_uar, val_loss, val_uar, seconds``; train figures are
+        those of the varied clips, as met in training.
+    best_epoch : int
+    device : str
+    """
+
+    model: nn.Module
+    history: pd.DataFrame
+    best_epoch: int
+    device: str
+
+    @property
+    def minutes(self):
+        """Minutes spent in all epochs, also those before a resumption."""
+        return float(self.history["seconds"].sum() / 60)
+
+
+@dataclass
+class _State:
+    """Everything a resumed run needs; random numbers follow from seed and epoch."""
+
+    history: list = field(default_factory=list)
+    best_epoch: int = 0
+    best: dict = field(default_factory=dict)
+
+
+def fit(name, train_set, val_features, val_targets, *, config=TrainConfig(), feature_config=FeatureConfig(),
+        model_config=None, run_dir=None, progress=True):  # fmt: skip
+    """Train a network, keeping the epoch with the best validation UAR.
+
+    Runs unchanged in one process or, under ``accelerate launch``, in many.
+
+    Parameters
+    ----------
+    name : str
+        Of the architecture, for `sercore.models.build_model`.
+    train_set : sercore.dataset.TrainingSet
+    val_features : list of np.ndarray [shape=(n_mels, n)]
+        Of the validation speakers, never augmented.
+    val_targets : np.ndarray of int [shape=(n_val,)]
+    config : TrainConfig
+    feature_config : FeatureConfig
+    model_config : dict, optional
+    run_dir : str or Path, optional
+        Where the state is written after each epoch, and read from if it is there: a killed run resumes,
+        and ends as if it had not been killed. A finished one is only read.
+    progress : bool
+
+    Returns
+    -------
+    result : FitResult
+
+    Raises
+    ------
+    ConfigError
+        If `run_dir` holds a run with other settings.
+    """
+    accelerator = _accelerator(config)
+    set_seed(config.seed)
+    model = build_model(name, **(model_config or {}))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    loader = DataLoader(
+        train_set,
+        batch_size=config.batch_size,
+        sampler=EpochSampler(train_set, balance=config.balance),
+        drop_last=len(train_set) > config.batch_size,
+    )
+    fingerprint = _fingerprint(name, model_config, config, feature_config, train_set, val_targets)
+    path = Path(run_dir) / "state.safetensors" if run_dir else None
+    state = _load_state(path, fingerprint, model, average, optimizer)
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    average.to(accelerator.device)
+    criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+
+    n_steps = len(loader) * config.epochs
+    bar = tqdm(total=config.epochs, initial=len(state.history), desc="training", unit="epoch",
+               disable=not (progress and accelerator.is_main_process))  # fmt: skip
+    while len(state.history) < config.epochs and len(state.history) - state.best_epoch < config.patience:
+        epoch = len(state.history) + 1
+        started = time.perf_counter()
+        row = {"epoch": epoch} | _train_epoch(
+            accelerator, model, average, optimizer, loader, criterion, config, epoch, n_steps
+        )
+        logits = torch.from_numpy(predict_logits(average.module, val_features, config=feature_config))
+        row["val_loss"] = float(nn.functional.cross_entropy(logits, torch.as_tensor(val_targets)))
+        row["val_uar"] = float(balanced_accuracy_score(val_targets, logits.argmax(dim=1)))
+        row["seconds"] = time.perf_counter() - started
+        state.history.append(row)
+        if not state.best_epoch or row["val_uar"] > state.history[state.best_epoch - 1]["val_uar"]:
+            state.best_epoch = epoch
+            state.best = {key: value.detach().cpu().clone() for key, value in average.module.state_dict().items()}
+        if path and accelerator.is_main_process:
+            _save_state(path, fingerprint, state, accelerator.unwrap_model(model), average, optimizer)
+        bar.update()
+        bar.set_postfix(
+            {key: f"{row[key]:.3f}" for key in ("train_loss", "val_loss", "val_uar")} | {"best": state.best_epoch}
+        )
+    bar.close()
+    best = build_model(name, **(model_config or {}))
+    best.load_state_dict(state.best)
+    return FitResult(best.eval(), pd.DataFrame(state.history), state.best_epoch, accelerator.device.type)
+
+
+def one_cycle(step, n_steps, *, peak, warmup=0.3):
+    """Give the learning rate of a step: a cosine up to `peak`, then a cosine down to nearly nothing.
+
+    Parameters
+    ----------
+    step, n_steps : int
+    peak : float
+    warmup : float in [0, 1]
+        Share of the steps spent rising.
+
+    Returns
+    -------
+    lr : float
+
+    References
+    ----------
+    Smith & Topin (2019), arXiv:1708.07120, with the cosine shape of `torch.optim.lr_scheduler.OneCycleLR`.
+    """
+    start, end, turn = peak / 25, peak / 1e4, max(1.0, warmup * n_steps)
+    if step < turn:
+        return start + (peak - start) * (1 - math.cos(math.pi * step / turn)) / 2
+    share = min(1.0, (step - turn) / max(1.0, n_steps - turn))
+    return end + (peak - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def _accelerator(config):
+    device = settings.device()
+    precision = config.mixed_precision
+    if precision == "auto":
+        precision = "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "no"
+    # Without cpu=True, processes launched on a machine without a GPU would each train a copy of their own.
+    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+
+
+def _train_epoch(accelerator, model, average, optimizer, loader, criterion, config, epoch, n_steps):
+    loader.dataset.epoch = epoch
+    # Dropout too must not depend on what ran before: the seed is set anew each epoch, apart in each process.
+    torch.manual_seed(config.seed * 100_003 + epoch * 101 + accelerator.process_index)
+    model.train()
+    losses, hits = [], []
+    for i, (X, targets) in enumerate(loader):
+        for group in optimizer.param_groups:
+            group["lr"] = one_cycle((epoch - 1) * len(loader) + i, n_steps, peak=config.lr, warmup=config.warmup)
+        with accelerator.autocast():
+            logits = model(X)
+            loss = criterion(logits, targets)
+        accelerator.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update_parameters(accelerator.unwrap_model(model))
+        guesses, truth = accelerator.gather((logits.argmax(dim=1), targets))
+        losses.append(loss.detach())
+        hits.append(torch.stack([truth, guesses]))
+    truth, guesses = torch.cat(hits, dim=1).cpu().numpy()
+    return {
+        "lr": optimizer.param_groups[0]["lr"],
+        "train_loss": float(accelerator.reduce(torch.stack(losses).mean(), "mean")),
+        "train_uar": float(balanced_accuracy_score(truth, guesses)),
+    }
+
+
+def _fingerprint(name, model_config, config, feature_config, train_set, val_targets):
+    """What must be the same for a run to be the same run."""
+    data = hashlib.blake2b(digest_size=8)
+    for windows in train_set.windows:
+        data.update(windows.tobytes())
+    data.update(train_set.targets.tobytes())
+    return json.dumps(
+        {
+            "model": name, "model_config": model_config or {}, "train": asdict(config), "features": asdict(feature_config),
+            "n_val": len(val_targets), "data": data.hexdigest(), "masks": [train_set.max_bands, train_set.max_frames],
+            "augmented": [train_set.augmented_share, len(train_set.copies[0]) if train_set.copies else 0, train_set.seed],
+        },
+        sort_keys=True,
+    )  # fmt: skip
+
+
+def _save_state(path, fingerprint, state, model, average, optimizer):
+    tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+    tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
+    tensors |= {f"best.{key}": value for key, value in state.best.items()}
+    for i, slot in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{key}": value for key, value in slot.items()}
+    tensors = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
+    metadata = {"fingerprint": fingerprint, "history": json.dumps(state.history), "best_epoch": str(state.best_epoch)}
+    settings.write_atomic(path, save(tensors, metadata))
+
+
+def _load_state(path, fingerprint, model, average, optimizer):
+    if path is None or not path.exists():
+        return _State()
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        if metadata["fingerprint"] != fingerprint:
+            raise ConfigError(
+                f"Run folder {path.parent.name} holds a run with other settings or data: choose another, or delete it."
+            )
+        parts = {"model": {}, "average": {}, "best": {}, "optimizer": {}}
+        for key in file.keys():
+            part, _, rest = key.partition(".")
+            parts[part][rest] = file.get_tensor(key)
+    model.load_state_dict(parts["model"])
+    average.load_state_dict(parts["average"])
+    saved = optimizer.state_dict()
+    for key, value in parts["optimizer"].items():
+        i, _, slot = key.partition(".")
+        saved["state"].setdefault(int(i), {})[slot] = value
+    optimizer.load_state_dict(saved)
+    return _State(json.loads(metadata["history"]), int(metadata["best_epoch"]), parts["best"])

@@ -1,0 +1,293 @@
+"""What the figures say: numbers, labels, marks, files."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from sercore import plots
+from sercore.errors import ConfigError
+from sercore.labels import COLORS, EMOTIONS
+
+
+@pytest.fixture(autouse=True)
+def style(tmp_path, monkeypatch):
+    monkeypatch.setenv("SERCORE_FIGURES", str(tmp_path / "figures"))
+    with matplotlib.rc_context():
+        plots.use_style()
+        yield
+    plt.close("all")
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def ticks(axis):
+    return [text.get_text() for text in axis.get_ticklabels()]
+
+
+CLIPS = pd.DataFrame(
+    {
+        "emotion": ["angry", "neutral", "angry", "sad"],
+        "sex": ["male", "female", pd.NA, "male"],
+        "duration_s": [3.0, 3.5, np.nan, 4.0],
+    }
+)
+HISTORY = pd.DataFrame(
+    {"epoch": [1, 2, 3], "lr": [1e-3, 5e-4, 1e-4], "train_loss": [2.0, 1.5, 1.0], "val_loss": [2.0, 1.8, 1.9],
+     "val_uar": [0.2, 0.456, 0.4]}
+)  # fmt: skip
+FOLDS = pd.DataFrame(
+    {"protocol": ["speaker_5fold"] * 2 + ["random_5fold"] * 2, "fold": [0, 1, 0, 1], "uar": [0.5, 0.6, 0.8, 0.8],
+     "accuracy": [0.5, 0.7, 0.9, 0.9]}
+)  # fmt: skip
+
+
+def timeline():
+    probabilities = dict.fromkeys(EMOTIONS, 0.0)
+    windows = [
+        ("angry", {"angry": 0.9, "sad": 0.1}),
+        ("silence", dict.fromkeys(EMOTIONS, np.nan)),
+        ("sad", {"sad": 1.0}),
+    ]
+    return pd.DataFrame(
+        [
+            {"start_s": 3.0 * k, "end_s": 3.0 * k + 3, "label": label} | probabilities | p
+            for k, (label, p) in enumerate(windows)
+        ]
+    )
+
+
+def test_style_is_slide_ready_and_idempotent():
+    once = dict(matplotlib.rcParams)
+    plots.use_style()
+    assert dict(matplotlib.rcParams) == once
+    ax = plots.plot_counts(CLIPS)
+    assert ax.figure.get_size_inches() == pytest.approx([10, 10 * 9 / 16])
+    assert {ax.xaxis.label.get_size(), ax.get_xticklabels()[0].get_size(), ax.texts[0].get_size()} == {16}
+
+
+def test_counts_writes_each_number_in_the_emotion_colours():
+    ax = plots.plot_counts(CLIPS)
+    assert ticks(ax.xaxis) == ["neutral", "sad", "angry"] and texts(ax) == ["1", "1", "2"]
+    assert [to_hex(bar.get_facecolor()).upper() for bar in ax.patches] == [COLORS[e] for e in ticks(ax.xaxis)]
+
+
+def test_counts_by_hue_tells_the_parts_apart_by_hatch():
+    ax = plots.plot_counts(CLIPS, hue="sex")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["female", "male", "not stated"]
+    assert len(ax.patches) == 9 and len({bar.get_hatch() for bar in ax.patches}) == 3
+    assert texts(ax) == ["1", "0", "0", "0", "1", "1", "0", "0", "1"]
+
+
+def test_distribution_names_emotions_and_unit():
+    ax = plots.plot_distribution(CLIPS, value="duration_s", label="Duration (s)")
+    assert ticks(ax.yaxis) == ["neutral", "sad", "angry"] and ax.get_xlabel() == "Duration (s)"
+
+
+def test_waveform_keeps_a_single_click_of_a_long_recording():
+    y = np.zeros(160_000)
+    y[81_234] = 0.9
+    ax = plots.plot_waveform(y, sr=16_000)
+    outline = ax.collections[0].get_paths()[0].vertices
+    assert outline[:, 1].max() == pytest.approx(0.9) and ax.get_xlim() == (0, 10)
+    assert outline[outline[:, 1].argmax(), 0] == pytest.approx(81_234 / 16_000, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("y_axis", "n_rows", "ylabel", "unit"),
+    [
+        ("mel", 64, "Frequency (Hz)", "Level (dB)"),
+        ("linear", 513, "Frequency (Hz)", "Level (dB)"),
+        ("mfcc", 40, "Coefficient (number)", "Coefficient (dB)"),
+        ("chroma", 12, "Pitch class", "Relative energy (0 to 1)"),
+    ],
+)
+def test_spectrogram_has_units_and_a_rasterised_mesh(y_axis, n_rows, ylabel, unit):
+    S_db = np.linspace(0, 1, n_rows * 63).reshape(n_rows, 63)
+    ax = plots.plot_spectrogram(S_db, sr=16_000, hop_length=256, y_axis=y_axis)
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.figure.axes[1].get_ylabel()) == ("Time (s)", ylabel, unit)
+    assert ax.collections[0].get_rasterized() and ax.get_xlim()[1] == pytest.approx(1.0, abs=0.02)
+
+
+def test_mean_spectrograms_share_one_scale_and_leave_the_absent_out():
+    means = {"calm": np.full((64, 20), -40.0), "angry": np.full((64, 20), -10.0)}
+    axes = plots.plot_mean_spectrograms(means, sr=16_000, hop_length=256)
+    assert axes.shape == (2, 4) and [ax.get_title() for ax in axes.flat] == list(EMOTIONS)
+    assert [len(ax.collections) for ax in axes.flat] == [0, 1, 0, 0, 1, 0, 0, 0]
+    assert {axes.flat[k].collections[0].get_clim() for k in (1, 4)} == {(-40, -10)}
+
+
+def test_feature_track_places_frames_in_seconds():
+    line = plots.plot_feature_track(np.ones((1, 5)), sr=16_000, hop_length=8_000, label="RMS").lines[0]
+    assert line.get_xdata().tolist() == [0, 0.5, 1, 1.5, 2]
+
+
+def test_history_stars_the_best_epoch():
+    loss, uar = plots.plot_history(HISTORY)
+    assert uar.get_title() == "★ best epoch 2: 45.6 %" and (loss.get_ylabel(), uar.get_ylabel()) == (
+        "Loss (nats)",
+        "UAR (%)",
+    )
+    star = next(line for line in loss.lines if line.get_marker() == "*")
+    assert (list(star.get_xdata()), list(star.get_ydata())) == ([2], [1.8])
+    assert "training" not in uar.get_legend_handles_labels()[1]
+    assert "training" in plots.plot_history(HISTORY.assign(train_uar=0.5))[1].get_legend_handles_labels()[1]
+
+
+def test_history_without_validation_scores_has_no_star():
+    assert plots.plot_history(HISTORY.assign(val_uar=np.nan))[1].get_title() == ""
+
+
+def test_learning_rate_is_logarithmic():
+    assert plots.plot_learning_rate(HISTORY).get_yscale() == "log"
+
+
+def test_confusion_gives_per_cent_counts_and_a_dash_for_no_clips():
+    counts = np.zeros((8, 8), int)
+    counts[0, :2] = 3, 1
+    ax = plots.plot_confusion(counts)
+    cells = np.array(texts(ax)).reshape(8, 8, 2)
+    assert cells[0, :3].tolist() == [["75 %", "3"], ["25 %", "1"], ["0 %", "0"]]
+    assert cells[1].tolist() == [["–", ""]] * 8
+    assert ax.texts[0].get_color() == "white" and ax.texts[2].get_color() == "black"
+    assert ax.get_xlabel() == "Predicted emotion" and ax.get_ylabel().startswith("True emotion")
+    assert ticks(ax.yaxis) == list(EMOTIONS) and ax.figure.get_figwidth() == ax.figure.get_figheight()
+
+
+@pytest.mark.parametrize("counts", [np.ones((8, 7)), -np.ones((8, 8)), np.full((8, 8), np.nan), np.ones(8)])
+def test_confusion_refuses_what_is_no_count_matrix(counts):
+    with pytest.raises(ConfigError, match="expected"):
+        plots.plot_confusion(counts)
+
+
+def test_per_class_draws_three_hatched_bars_an_emotion():
+    table = pd.DataFrame({"emotion": EMOTIONS, "recall": 0.5, "precision": 0.25, "f1": 1 / 3})
+    ax = plots.plot_per_class(table)
+    assert len(ax.patches) == 24 and len({bar.get_hatch() for bar in ax.patches}) == 3
+    assert {round(bar.get_height(), 1) for bar in ax.patches} == {50, 25, 33.3}
+
+
+def test_scores_by_group_sorts_and_labels_chance():
+    table = pd.DataFrame({"sex": ["female", "male"], "uar": [0.7, 0.6], "low": [0.65, 0.5], "high": [0.75, 0.7]})
+    ax = plots.plot_scores_by_group(table, group="sex")
+    assert ticks(ax.yaxis) == ["male", "female"] and texts(ax) == ["chance 12.5 %"]
+    assert [segment[:, 0].round(6).tolist() for segment in ax.collections[0].get_segments()] == [[50, 70], [65, 75]]
+    bare = plots.plot_scores_by_group(table[["sex", "uar"]], group="sex", chance=None)
+    assert len(bare.collections) == 1 and not texts(bare)
+
+
+def test_reliability_leaves_empty_bins_out():
+    table = pd.DataFrame({"confidence": [0.1, 0.5, 0.9], "accuracy": [np.nan, 0.4, 0.8], "n": [0, 3, 9]})
+    ax = plots.plot_reliability(table, ece=0.053)
+    assert {"n = 3", "n = 9", "ECE 5.3 %", "perfect"} == set(texts(ax))
+    assert ax.lines[1].get_ydata() == pytest.approx([40, 80])
+
+
+def test_leak_names_the_random_protocol_leaky():
+    ax = plots.plot_leak(FOLDS)
+    assert ticks(ax.yaxis) == ["random_5fold (leaky)", "speaker_5fold"]
+    assert texts(ax) == ["UAR 80.0 ± 0.0 %", "Accuracy 90.0 ± 0.0 %", "UAR 55.0 ± 7.1 %", "Accuracy 60.0 ± 14.1 %"]
+    assert texts(plots.plot_leak(FOLDS[:1])) == ["UAR 50.0 %", "Accuracy 50.0 %"]
+
+
+def test_probabilities_mark_the_prediction_without_colour():
+    ax = plots.plot_probabilities(dict.fromkeys(EMOTIONS, 0.05) | {"sad": 0.65})
+    assert ticks(ax.yaxis)[3] == "▶ sad" and sum("▶" in label for label in ticks(ax.yaxis)) == 1
+    assert texts(ax)[3] == "65 %" and ax.texts[3].get_fontweight() == "bold"
+    with pytest.raises(ConfigError, match="hapy"):
+        plots.plot_probabilities({"hapy": 1.0})
+
+
+def test_timeline_writes_the_labels_and_hatches_silence():
+    ax = plots.plot_timeline(timeline())
+    assert texts(ax) == ["angry", "silence", "sad"] and ticks(ax.yaxis) == list(EMOTIONS[::-1])
+    hatched = [patch for patch in ax.patches if patch.get_hatch()]
+    assert len(hatched) == 1 and hatched[0].get_x() == pytest.approx(3) and hatched[0].get_width() == pytest.approx(3)
+
+
+def test_plots_draw_on_the_axes_they_are_given():
+    ax = plt.figure().add_subplot()
+    assert plots.plot_timeline(timeline(), ax=ax) is ax and plots.plot_counts(CLIPS, ax=ax) is ax
+
+
+@pytest.mark.parametrize(
+    ("draw", "column"),
+    [
+        (plots.plot_counts, "emotion"),
+        (plots.plot_history, "val_uar"),
+        (plots.plot_learning_rate, "lr"),
+        (plots.plot_per_class, "recall"),
+        (plots.plot_reliability, "confidence"),
+        (plots.plot_leak, "protocol"),
+        (plots.plot_timeline, "surprised"),
+    ],
+)
+def test_a_table_that_lacks_columns_says_so(draw, column):
+    with pytest.raises(ConfigError, match=rf"\['nonsense'\].*expected.*'{column}'"):
+        draw(pd.DataFrame({"nonsense": [1]}))
+    assert not plt.get_fignums()
+
+
+def test_an_empty_table_or_array_is_refused():
+    with pytest.raises(ConfigError, match="0 rows"):
+        plots.plot_counts(CLIPS[:0])
+    with pytest.raises(ConfigError, match=r"shape \(0,\)"):
+        plots.plot_waveform([], sr=16_000)
+    with pytest.raises(ConfigError, match="'bark'"):
+        plots.plot_spectrogram(np.ones((4, 4)), sr=16_000, hop_length=256, y_axis="bark")
+
+
+def test_save_figure_writes_both_files_with_the_same_bytes_each_time(tmp_path):
+    saved = []
+    for _ in range(2):
+        ax = plots.plot_counts(CLIPS, hue="sex")
+        plots.plot_spectrogram(
+            np.eye(64), sr=16_000, hop_length=256, ax=ax.figure.add_axes((0.7, 0.5, 0.2, 0.2)), colorbar=False
+        )
+        path = plots.save_figure(ax.figure, "01_counts")
+        saved.append((path.read_bytes(), path.with_suffix(".svg").read_bytes()))
+    assert path == tmp_path / "figures" / "01_counts.png"
+    assert saved[0] == saved[1]
+    svg = saved[0][1].decode()
+    assert "Number of clips</text>" in svg and "dc:date" not in svg
+    assert plt.imread(path).shape[:2] == (1687, 3000)
+    assert sorted(file.name for file in path.parent.iterdir()) == ["01_counts.png", "01_counts.svg"]
+
+
+@pytest.mark.parametrize(
+    "name", ["confusion", "5_confusion", "05-confusion", "05_Confusion", "05_x\n", "../05_x", "٠٥_x", None]
+)
+def test_save_figure_refuses_other_names(name, tmp_path):
+    with pytest.raises(ConfigError, match="05_confusion"):
+        plots.save_figure(plt.figure(), name)
+    assert not (tmp_path / "figures").exists()
+
+
+def test_a_failed_save_keeps_the_old_figure_and_no_scraps(monkeypatch):
+    fig = plots.plot_learning_rate(HISTORY).figure
+    path = plots.save_figure(fig, "04_lr")
+    before = path.with_suffix(".svg").read_bytes()
+
+    def torn(part, **_):
+        part.write_text("half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(fig, "savefig", torn)
+    with pytest.raises(OSError, match="disk full"):
+        plots.save_figure(fig, "04_lr")
+    assert path.with_suffix(".svg").read_bytes() == before
+    assert len(list(path.parent.iterdir())) == 2
+
+
+def test_synthetic_stamp_is_written_once():
+    axes = plots.plot_history(HISTORY)
+    assert plots.mark_synthetic(axes) is axes
+    plots.mark_synthetic(axes[0].figure)
+    assert [text.get_text() for text in axes[0].figure.texts] == ["synthetic speech – not a result"]

@@ -1,0 +1,245 @@
+import hashlib
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import soundfile as sf
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import recall_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sercore.corpora import CORPORA, load_corpus, synthetic, verify
+from sercore.errors import ConfigError
+from sercore.labels import EMOTIONS
+
+
+def level_db(y):
+    return 10 * np.log10(np.mean(y**2))
+
+
+def median_pitch_hz(y):
+    pitch_hz, voiced, _ = librosa.pyin(y, fmin=60, fmax=600, sr=16000, hop_length=512)
+    return np.median(pitch_hz[voiced])
+
+
+def over_clips(measure, emotion, *, speakers=(1, 4, 11, 12), intensity="normal"):
+    """Mean of a measure over clips that differ in speaker and statement."""
+    clips = [{"speaker": s, "statement": t, "intensity": intensity} for s in speakers for t in (1, 2)]
+    return np.mean([measure(synthetic.synthesize(emotion, **clip)) for clip in clips])
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """The default corpus, written once, through the public door."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SERCORE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield load_corpus("synthetic")
+
+
+def test_the_same_arguments_give_the_same_wave_and_any_other_argument_another():
+    first = synthetic.synthesize("sad", speaker=4)
+    assert np.array_equal(first, synthetic.synthesize("sad", speaker=4))
+    for other in (
+        synthetic.synthesize("calm", speaker=4),
+        synthetic.synthesize("sad", speaker=6),
+        synthetic.synthesize("sad", speaker=4, statement=2),
+        synthetic.synthesize("sad", speaker=4, repetition=2),
+        synthetic.synthesize("sad", speaker=4, intensity="strong"),
+    ):
+        assert first.size != other.size or not np.allclose(first, other)
+
+
+def test_chance_is_each_speaker_s_own():
+    """Timing depends on the speaker by chance alone, so shared chance would show as equal lengths."""
+    assert len({synthetic.synthesize("neutral", speaker=speaker).size for speaker in (1, 4, 5, 6)}) == 4
+
+
+def test_the_sound_is_that_of_its_version():
+    """A change here needs a new VERSION, or old caches are taken for the new sound."""
+    y = synthetic.synthesize("happy", speaker=12, statement=2, intensity="strong")
+    assert synthetic.VERSION == "v1"
+    assert y.size == 31440 and level_db(y) == pytest.approx(-23.55, abs=0.05)
+
+
+def test_global_random_state_is_neither_read_nor_written():
+    np.random.seed(1)  # noqa: NPY002
+    first = synthetic.synthesize("happy")
+    after = np.random.random()  # noqa: NPY002
+    np.random.seed(2)  # noqa: NPY002
+    assert np.array_equal(first, synthetic.synthesize("happy"))
+    np.random.seed(1)  # noqa: NPY002
+    assert after == np.random.random()  # noqa: NPY002
+
+
+@pytest.mark.parametrize("emotion", EMOTIONS)
+def test_a_clip_is_a_sound_of_about_two_seconds_with_quiet_ends(emotion):
+    y = synthetic.synthesize(emotion, speaker=12, intensity="normal" if emotion == "neutral" else "strong")
+    assert y.dtype == np.float32 and y.ndim == 1
+    assert 1.4 < y.size / 16000 < 3.0
+    assert np.abs(y).max() <= 1.0
+    assert -45 < level_db(y) < -10
+    assert level_db(y[:1600]) < level_db(y) - 15 and level_db(y[-1600:]) < level_db(y) - 6
+
+
+def test_vowels_have_their_formants():
+    """The long vowel of "door" has its first two resonances near 0.6 and 0.8 kHz, its third near 2.4 kHz."""
+    y = synthetic.synthesize("neutral", speaker=1)
+    door = int(0.82 * y.size / 256)
+    power = (np.abs(librosa.stft(y, n_fft=1024, hop_length=256)) ** 2)[:, door - 4 : door + 4].mean(axis=1)
+    hz = librosa.fft_frequencies(sr=16000, n_fft=1024)
+    low, gap, third = (
+        power[(hz > a) & (hz < b)].mean() for a, b in ((400, 1000), (1500, 2000), (2200, 2700))
+    )
+    assert 10 * np.log10(low / gap) > 15
+    assert 10 * np.log10(third / gap) > 3
+
+
+def test_the_sound_is_voiced_and_has_both_noise_and_tone():
+    flatness = librosa.feature.spectral_flatness(y=synthetic.synthesize("neutral"), hop_length=256)[0]
+    assert np.percentile(flatness, 10) < 0.001 < 0.02 < np.percentile(flatness, 95)
+
+
+def test_pitch_follows_sex_and_emotion():
+    pitch_hz = {
+        emotion: over_clips(median_pitch_hz, emotion, speakers=(1, 12), intensity="strong")
+        for emotion in ("sad", "angry", "happy", "fearful")
+    }
+    assert min(pitch_hz["angry"], pitch_hz["happy"], pitch_hz["fearful"]) > 1.2 * pitch_hz["sad"]
+    assert median_pitch_hz(synthetic.synthesize("neutral", speaker=1)) < 150
+    assert median_pitch_hz(synthetic.synthesize("neutral", speaker=12)) > 160
+
+
+def test_level_and_tempo_follow_emotion():
+    assert over_clips(level_db, "angry") > over_clips(level_db, "neutral") + 4
+    assert over_clips(level_db, "neutral") > over_clips(level_db, "sad") + 2
+    assert over_clips(np.size, "sad") > 1.2 * over_clips(np.size, "fearful")
+
+
+def test_another_rate_is_the_same_speech():
+    y, y_8k = synthetic.synthesize("angry"), synthetic.synthesize("angry", sr=8000)
+    assert y_8k.size == pytest.approx(y.size / 2, abs=1)
+    assert level_db(y_8k) == pytest.approx(level_db(y), abs=1.0)
+    assert np.abs(synthetic.synthesize("angry", intensity="strong", sr=44100)).max() <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"emotion": "hapy"}, "Bad emotion 'hapy'"),
+        ({"speaker": 0}, "Bad speaker 0: expected an integer from 1 to 24"),
+        ({"speaker": "1"}, "Bad speaker '1'"),
+        ({"statement": 3}, "Bad statement 3: expected an integer from 1 to 2"),
+        ({"repetition": 1.0}, "Bad repetition 1.0"),
+        ({"intensity": "loud"}, r"Bad intensity 'loud' for sad: expected one of \['normal', 'strong'\]"),
+        ({"emotion": "neutral", "intensity": "strong"}, r"Bad intensity 'strong' for neutral.*\['normal'\]"),
+        ({"sr": 0}, "Bad sr 0: expected a positive integer"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        synthetic.synthesize(**{"emotion": "sad", **arguments})
+
+
+@pytest.mark.parametrize("bad", [{"speakers": (1, 25)}, {"speakers": (1,), "repetitions": 3}])
+def test_nothing_is_written_for_bad_arguments(tmp_path, bad):
+    with pytest.raises(ConfigError):
+        synthetic.write_corpus(tmp_path, **bad)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_default_corpus_has_360_clips_of_12_speakers(corpus):
+    assert len(corpus) == 360
+    assert set(corpus["corpus"]) == {"synthetic"}
+    assert dict(corpus["emotion"].value_counts()) == {e: 24 if e == "neutral" else 48 for e in EMOTIONS}
+    assert dict(corpus["sex"].value_counts()) == {"male": 180, "female": 180}
+    assert dict(corpus["intensity"].value_counts()) == {"normal": 192, "strong": 168}
+    assert set(corpus["speaker"].value_counts()) == {30} and corpus["speaker"].nunique() == 12
+    assert sf.info(corpus["path"][0]).subtype == "PCM_16"
+
+
+def test_every_ravdess_fold_has_a_man_and_a_woman():
+    folds = ({2, 5, 14, 15, 16}, {3, 6, 7, 13, 18}, {10, 11, 12, 19, 20}, {8, 17, 21, 23, 24}, {1, 4, 9, 22})
+    for fold in folds:
+        assert {speaker % 2 for speaker in fold.intersection(synthetic.SPEAKERS)} == {0, 1}
+
+
+def test_names_and_provenance_are_those_of_a_corpus(corpus):
+    assert CORPORA["synthetic"] is synthetic
+    assert synthetic.parse("03-01-05-02-01-02-12.wav")["emotion"] == "angry"
+    assert len(synthetic.expected_files()) == 360 and synthetic.expected_files("song") == []
+    assert {Path(path).stem for path in corpus["path"]} == set(synthetic.expected_files())
+    assert "no score" in synthetic.TITLE and synthetic.URL is None
+
+
+def test_two_repetitions_double_a_speaker(tmp_path):
+    assert len(list(synthetic.write_corpus(tmp_path, speakers=[2], repetitions=2).rglob("*.wav"))) == 60
+
+
+def test_a_cut_short_corpus_is_completed_and_whole_files_are_left_alone(tmp_path, monkeypatch):
+    n_calls, real = 0, synthetic.synthesize
+
+    def killed_at_the_tenth(*args, **kwargs):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 10:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(synthetic, "synthesize", killed_at_the_tenth)
+        synthetic.write_corpus(tmp_path, speakers=[1])
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.wav")}
+    assert len(before) == 9
+
+    synthetic.write_corpus(tmp_path, speakers=[1])
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(after) == 30
+    assert before.items() <= after.items()
+
+
+def test_the_default_corpus_is_whole_and_made_whole_again(corpus):
+    lost = Path(corpus["path"][7])
+    content = lost.read_bytes()
+    lost.unlink()
+    report = verify("synthetic")
+    assert report.ok and report.n_found == report.n_expected == 360
+    assert lost.read_bytes() == content
+
+
+def test_a_failed_write_leaves_no_clip_behind(tmp_path, monkeypatch):
+    def half_a_file(path, *args, **kwargs):
+        Path(path).write_bytes(b"RIFF")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(synthetic.sf, "write", half_a_file)
+    with pytest.raises(OSError, match="disk full"):
+        synthetic.write_corpus(tmp_path, speakers=[1])
+    assert list(tmp_path.rglob("*.wav")) == []
+
+
+def test_a_file_holds_what_synthesize_gives(corpus):
+    path = next(p for p in corpus["path"] if p.endswith("03-01-04-02-02-01-12.wav"))
+    y = synthetic.synthesize("sad", speaker=12, statement=2, intensity="strong")
+    assert np.abs(sf.read(path)[0] - y).max() < 1.01 / 32768
+
+
+def test_no_two_clips_are_alike(corpus):
+    digests = {hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in corpus["path"]}
+    assert len(digests) == 360
+
+
+def test_emotions_are_learnable_on_unseen_speakers_but_not_trivial(corpus):
+    X = []
+    for path in corpus["path"]:
+        y, sr = sf.read(path, dtype="float32")
+        S = librosa.feature.melspectrogram(y=y, sr=sr, n_fft=1024, hop_length=512, n_mels=40)
+        S_db = librosa.power_to_db(S, top_db=None)
+        X.append(np.concatenate([S_db.mean(axis=1), S_db.std(axis=1)]))
+    X, labels = np.array(X), corpus["emotion"].to_numpy()
+    test = np.isin(corpus["speaker"], ["synthetic-01", "synthetic-06", "synthetic-11", "synthetic-24"])
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
+    model.fit(X[~test], labels[~test])
+    uar = recall_score(labels[test], model.predict(X[test]), average="macro")
+    assert 0.5 < uar < 0.95  # chance is 0.125
