@@ -1,5 +1,6 @@
 """audio: any recording to a mono float32 waveform at one rate, or an AudioError that says why not."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,16 @@ MIN_SR, MAX_SR = 4_000, 384_000
 MAX_CHANNELS = 16
 #: Below this level [dBFS, RMS] a whole recording is silence: 16-bit dither lies near -96.
 SILENCE_DBFS = -80.0
+#: No header is believed to promise more than a week; libsndfile says 2**63 - 1 frames where it does not know.
+MAX_HEADER_S = 7 * 86_400
+#: So much may be missing at the end of a file: encoders and taggers are seldom exact.
+MAX_MISSING_S = 0.1
 
 _BLOCK_FRAMES = 1 << 16
+#: What libsndfile notes of a file that ends before its header says: WAV and CAF, AIFF, AU, RF64, Wave64.
+_CUT_SHORT = re.compile(r"^ *(?:data|SSND|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+#: From here on a size stands for "unknown": programs that write WAV to a pipe put 0x7ffff000 or 0xffffffff.
+_STREAM_BYTES = 0x7FFF_0000
 
 
 @dataclass(frozen=True)
@@ -47,26 +56,41 @@ def _name(file):
 
 
 def _open(file):
-    name = _name(file)
+    name, is_path = _name(file), isinstance(file, str | Path)
+    if is_path and not Path(file).is_file():
+        what = "file, this is a folder" if Path(file).is_dir() else "file"
+        raise AudioError(f"No file at {file}: expected an audio {what}.")
     try:
-        sound = sf.SoundFile(file)
-    except FileNotFoundError as error:
-        raise AudioError(f"No file at {file}: expected an audio file.") from error
-    except (sf.LibsndfileError, OSError, TypeError) as error:
-        if isinstance(file, str | Path) and not Path(file).exists():
-            raise AudioError(f"No file at {file}: expected an audio file.") from error
+        n_bytes = Path(file).stat().st_size if is_path else file.seek(0, 2)
+        if not is_path:
+            file.seek(0)  # an upload may have been read before, say by describe_audio
+        sound = sf.SoundFile(file) if n_bytes else None
+    except (sf.LibsndfileError, OSError, TypeError, AttributeError, ValueError) as error:
         raise AudioError(
             f"Cannot read {name}: expected audio that libsndfile decodes (WAV, FLAC, OGG, MP3, AIFF…). "
-            f"Convert it, for example with `ffmpeg -i {name} clip.wav`. ({error})"
+            f"Convert it, for example with `ffmpeg -i {name} converted.wav`. "
+            f"({getattr(error, 'error_string', error)})"
         ) from error
-    if not (MIN_SR <= sound.samplerate <= MAX_SR and sound.channels <= MAX_CHANNELS):
-        sr, n_channels = sound.samplerate, sound.channels
+    if sound is None:
+        raise AudioError(f"Empty file {name}: it has 0 bytes, expected audio.")
+    if fault := _header_fault(sound):
         sound.close()
-        raise AudioError(
-            f"Bad header of {name}: {sr} Hz and {n_channels} channels; expected {MIN_SR} to {MAX_SR} Hz "
-            f"and at most {MAX_CHANNELS} channels."
-        )
+        raise AudioError(f"Bad header of {name}: {fault}.")
     return sound
+
+
+def _header_fault(sound):
+    sr, n_channels = sound.samplerate, sound.channels
+    if not (MIN_SR <= sr <= MAX_SR and n_channels <= MAX_CHANNELS):
+        return (
+            f"{sr} Hz and {n_channels} channels; expected {MIN_SR} to {MAX_SR} Hz and at most {MAX_CHANNELS} channels"
+        )
+    if sound.frames > MAX_HEADER_S * sr:
+        return (
+            f"length unknown or beyond belief ({sound.frames} samples), as in a stream that was saved; "
+            "expected the number of samples. Writing it anew, for example with ffmpeg, puts it in"
+        )
+    return None
 
 
 def describe_audio(file):
@@ -83,7 +107,7 @@ def describe_audio(file):
     Raises
     ------
     AudioError
-        If there is no such file, or it is not audio.
+        If there is no such file, or it is not audio, or its header cannot be right.
     """
     with _open(file) as sound:
         return AudioInfo(sound.samplerate, sound.channels, sound.frames / sound.samplerate, sound.subtype)
@@ -92,13 +116,18 @@ def describe_audio(file):
 def load_audio(file, *, sr=16_000, offset_s=0.0, duration_s=None, max_duration_s=MAX_DURATION_S):
     """Decode a recording to a mono waveform at one sampling rate.
 
-    The channels are averaged block by block while decoding, and no more than `max_duration_s` is ever
-    decoded, whatever the header claims: memory stays below about 4 bytes × `max_duration_s` × (rate of
-    the file + 2 `sr`).
+    The channels are averaged block by block while decoding, and nothing is decoded of a part longer than
+    `max_duration_s`, whatever the header claims: memory stays below 8 bytes × duration × (rate of the file
+    + `sr`), and some 10 MB.
+
+    A file cut short is refused where it can be told: its header promises more than it holds (WAV, AIFF, AU,
+    CAF, RF64, Wave64, MP3), or it stops decoding (FLAC). Ogg promises nothing and is decoded as far as it
+    goes, and so is a WAV whose size is the 2 or 4 GB that stand for an unknown length.
 
     Parameters
     ----------
     file : str, Path or binary file object
+        A file object is read from its start.
     sr : int > 0 [Hz]
         Rate of the result; resampled by soxr in its highest quality.
     offset_s, duration_s : float [s]
@@ -114,50 +143,81 @@ def load_audio(file, *, sr=16_000, offset_s=0.0, duration_s=None, max_duration_s
     Raises
     ------
     AudioError
-        If the file is missing, not audio, empty, longer than `max_duration_s`, not finite, silent
-        throughout, or holds fewer samples than its header promises.
+        If the file is missing, not audio, empty, longer than `max_duration_s`, not finite, cut short by
+        more than `MAX_MISSING_S`, or silent throughout; also if its channels cancel each other, as those of
+        a balanced line taken for stereo do: which of them to keep is not ours to guess.
     """
     name = _name(file)
     with _open(file) as sound:
-        n_wanted = _frames_to_read(sound, name, offset_s, duration_s, max_duration_s)
-        mono = np.empty(n_wanted, dtype=np.float32)
-        n_read = 0
-        try:
-            if offset_s:
-                sound.seek(round(offset_s * sound.samplerate))
-            while n_read < n_wanted:
-                block = sound.read(min(_BLOCK_FRAMES, n_wanted - n_read), dtype="float32", always_2d=True)
-                if not len(block):
-                    break
-                mono[n_read : n_read + len(block)] = block.mean(axis=1)
-                n_read += len(block)
-        except (sf.LibsndfileError, OSError) as error:
-            raise AudioError(
-                f"Cannot decode {name} after {n_read / sound.samplerate:.2f} s: the file is damaged. ({error})"
-            ) from error
+        start, n_wanted = _frames_to_read(sound, name, offset_s, duration_s, max_duration_s)
+        mono, channels_dbfs = _decode(sound, name, start, n_wanted)
         file_sr = sound.samplerate
-    if n_read < n_wanted:
-        raise AudioError(
-            f"Truncated file {name}: holds {n_read / file_sr:.2f} s of the {n_wanted / file_sr:.2f} s its header promises."
-        )
-    return resample(check_waveform(mono, name=name), file_sr, sr)
+    try:
+        mono = check_waveform(mono, name=name)
+    except SilenceError as error:
+        if channels_dbfs > SILENCE_DBFS + 20:
+            raise AudioError(
+                f"Channels of {name} cancel each other: they have {channels_dbfs:.0f} dBFS, and their average is "
+                "silence; expected channels in phase. Keep one of them, for example by "
+                f"`ffmpeg -i {name} -af pan='mono|c0=c0' converted.wav`."
+            ) from error
+        raise
+    return resample(mono, file_sr, sr)
 
 
 def _frames_to_read(sound, name, offset_s, duration_s, max_duration_s):
     if sound.frames <= 0:
         raise AudioError(f"Empty recording {name}: expected at least one sample.")
-    start = round(offset_s * sound.samplerate)
+    held_s = sound.frames / sound.samplerate
+    for promised, held in ((int(a), int(b)) for a, b in _CUT_SHORT.findall(sound.extra_info)):
+        promised_s = held_s * promised / max(held, 1)
+        if promised < _STREAM_BYTES and promised_s - held_s > MAX_MISSING_S:
+            raise _truncated(name, held_s, promised_s)
+    start = round(offset_s * sound.samplerate) if np.isfinite(offset_s) else -1
     if not 0 <= start < sound.frames:
-        raise AudioError(f"Bad offset_s {offset_s} for {name}: expected 0 to {sound.frames / sound.samplerate:.2f} s.")
+        raise AudioError(f"Bad offset_s {offset_s} for {name}: expected 0 to {held_s:.2f} s.")
     n_frames = sound.frames - start
     if duration_s is not None:
-        n_frames = min(n_frames, max(1, round(duration_s * sound.samplerate)))
+        if not duration_s > 0:
+            raise AudioError(f"Bad duration_s {duration_s} for {name}: expected seconds above 0.")
+        n_frames = max(1, round(min(n_frames, duration_s * sound.samplerate)))
     if n_frames > max_duration_s * sound.samplerate:
         raise AudioError(
             f"Too long: {name} lasts {n_frames / sound.samplerate:.0f} s, expected at most {max_duration_s:.0f} s. "
             f"Cut it, or follow it over time with `Predictor.timeline`."
         )
-    return n_frames
+    return start, n_frames
+
+
+def _decode(sound, name, start, n_wanted):
+    """The average of the channels, and the level of the loudest one apart from its offset [dBFS]."""
+    mono, n_read = np.empty(n_wanted, dtype=np.float32), 0
+    total, power = np.zeros((2, sound.channels))
+    try:
+        if start:
+            sound.seek(start)
+        while n_read < n_wanted:
+            block = sound.read(min(_BLOCK_FRAMES, n_wanted - n_read), dtype="float32", always_2d=True)
+            if not len(block):
+                break
+            mono[n_read : n_read + len(block)] = block.mean(axis=1)
+            total += block.sum(axis=0, dtype=np.float64)
+            power += np.square(block, dtype=np.float64).sum(axis=0)
+            n_read += len(block)
+    except (sf.LibsndfileError, OSError) as error:
+        raise AudioError(
+            f"Cannot decode {name} beyond {(start + n_read) / sound.samplerate:.2f} s: "
+            f"expected a whole file, this one is damaged or cut short. ({getattr(error, 'error_string', error)})"
+        ) from error
+    if n_wanted - n_read > MAX_MISSING_S * sound.samplerate:
+        raise _truncated(name, (start + n_read) / sound.samplerate, (start + n_wanted) / sound.samplerate)
+    n = max(n_read, 1)
+    with np.errstate(invalid="ignore"):  # infinite samples are check_waveform's to refuse
+        return mono[:n_read], _to_db((power / n - (total / n) ** 2).max())
+
+
+def _truncated(name, held_s, promised_s):
+    return AudioError(f"Truncated file {name}: holds {held_s:.2f} s of the {promised_s:.2f} s its header promises.")
 
 
 def resample(y, sr_in, sr_out):
@@ -172,9 +232,16 @@ def resample(y, sr_in, sr_out):
     -------
     y : np.ndarray [shape=(n_samples * sr_out / sr_in,)]
         Clipped to ±1, at least one sample.
+
+    Raises
+    ------
+    AudioError
+        If a rate is none of a recording.
     """
     if sr_in == sr_out:
         return y
+    if not (MIN_SR <= sr_in <= MAX_SR and MIN_SR <= sr_out <= MAX_SR):
+        raise AudioError(f"Bad rates {sr_in} and {sr_out} Hz: expected {MIN_SR} to {MAX_SR} Hz.")
     resampled = soxr.resample(y, sr_in, sr_out, quality="HQ")
     # One sample at 192 kHz rounds to none at 16 kHz.
     return np.clip(resampled, -1.0, 1.0) if len(resampled) else y[:1]
@@ -198,7 +265,8 @@ def check_waveform(y, *, name="waveform"):
     Raises
     ------
     AudioError
-        If it is empty, not mono, not floating point, not finite, or silent throughout.
+        If it is empty, not mono, not floating point, not finite, or silent throughout: a constant offset
+        (DC) is no sound.
     """
     y = np.asarray(y)
     if y.ndim != 1:
@@ -207,15 +275,16 @@ def check_waveform(y, *, name="waveform"):
         raise AudioError(f"Bad type {y.dtype} of {name}: expected floating point with full scale ±1.")
     if not len(y):
         raise AudioError(f"Empty recording {name}: expected at least one sample.")
-    if not np.isfinite(y).all():
-        n_bad = int((~np.isfinite(y)).sum())
+    if n_bad := sum(int((~np.isfinite(block)).sum()) for block in _blocks(y)):
         raise AudioError(
             f"Bad samples in {name}: {n_bad} of {len(y)} are NaN or infinite; expected finite values in [-1, 1]."
         )
     y = np.clip(y, -1.0, 1.0).astype(np.float32, copy=False)
-    if (level := level_dbfs(y)) < SILENCE_DBFS:
+    offset = float(y.mean(dtype=np.float64))
+    if (level := _to_db(_mean_square(y) - offset**2)) < SILENCE_DBFS:
+        apart = f", apart from a constant offset of {offset:.3f}" if abs(offset) > 1e-4 else ""
         raise SilenceError(
-            f"Silence in {name}: its level is {level:.0f} dBFS, expected speech above {SILENCE_DBFS:.0f} dBFS."
+            f"Silence in {name}: its level is {level:.0f} dBFS{apart}, expected speech above {SILENCE_DBFS:.0f} dBFS."
         )
     return y
 
@@ -232,8 +301,20 @@ def level_dbfs(y):
     level : float [dBFS]
         0 for a full-scale square wave; -inf for digital silence.
     """
-    mean_square = float(np.mean(np.square(y, dtype=np.float64)))
-    return 10.0 * np.log10(mean_square) if mean_square > 0 else -np.inf
+    return _to_db(_mean_square(y))
+
+
+def _blocks(y):
+    # A whole recording in float64, or its mask, would be the largest thing in memory.
+    return (y[start : start + _BLOCK_FRAMES] for start in range(0, len(y), _BLOCK_FRAMES))
+
+
+def _mean_square(y):
+    return sum(float(np.square(block, dtype=np.float64).sum()) for block in _blocks(y)) / max(len(y), 1)
+
+
+def _to_db(power):
+    return 10.0 * np.log10(power) if power > 0 else -np.inf
 
 
 def trim_silence(y, *, top_db=35.0):
@@ -310,7 +391,14 @@ def fix_length(y, *, n_samples):
     Returns
     -------
     y : np.ndarray [shape=(n_samples,)]
+
+    Raises
+    ------
+    AudioError
+        If `n_samples` is not above 0.
     """
+    if n_samples <= 0:
+        raise AudioError(f"Bad n_samples {n_samples}: expected a number above 0.")
     if len(y) >= n_samples:
         start = (len(y) - n_samples) // 2
         return y[start : start + n_samples]

@@ -13,12 +13,13 @@ from sercore.errors import ConfigError
 
 
 @contextmanager
-def _seeded(rng):
-    """Let audiomentations, which draws from the global generators, draw from `rng`; then restore them."""
+def _own_chance(rng=None):
+    """Restore the global generators, which audiomentations draws from; with `rng`, let it draw from that."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
-    seed = int(rng.integers(2**32))
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
+    if rng is not None:
+        seed = int(rng.integers(2**32))
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
     try:
         yield
     finally:
@@ -41,7 +42,7 @@ def add_noise(y, *, snr_db, rng):
     y : np.ndarray [shape=(n_samples,)]
     """
     transform = audiomentations.AddGaussianSNR(min_snr_db=snr_db, max_snr_db=snr_db, p=1.0)
-    with _seeded(rng):
+    with _own_chance(rng):
         return transform(check_waveform(y), sample_rate=16_000)
 
 
@@ -60,7 +61,8 @@ def pitch_shift(y, *, sr, semitones):
     """
     _check_range("semitones", semitones, -12, 12)
     transform = audiomentations.PitchShift(min_semitones=semitones, max_semitones=semitones, p=1.0)
-    return transform(check_waveform(y), sample_rate=sr)
+    with _own_chance():
+        return transform(check_waveform(y), sample_rate=sr)
 
 
 def time_stretch(y, *, sr, rate):
@@ -79,7 +81,8 @@ def time_stretch(y, *, sr, rate):
     """
     _check_range("rate", rate, 0.25, 4)
     transform = audiomentations.TimeStretch(min_rate=rate, max_rate=rate, leave_length_unchanged=False, p=1.0)
-    return transform(check_waveform(y), sample_rate=sr)
+    with _own_chance():
+        return transform(check_waveform(y), sample_rate=sr)
 
 
 def time_shift(y, *, sr, shift_s):
@@ -98,7 +101,8 @@ def time_shift(y, *, sr, shift_s):
     """
     _check_range("shift_s", abs(shift_s), 0, len(y) / sr)
     transform = audiomentations.Shift(min_shift=shift_s, max_shift=shift_s, shift_unit="seconds", rollover=False, p=1.0)
-    return transform(check_waveform(y), sample_rate=sr)
+    with _own_chance():
+        return transform(check_waveform(y), sample_rate=sr)
 
 
 def change_speed(y, *, sr, factor):

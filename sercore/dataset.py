@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from sercore.augment import balanced_weights, mask_spectrogram
+from sercore.augment import mask_spectrogram
 from sercore.features import FeatureConfig, to_windows
 
 
@@ -53,10 +53,11 @@ class TrainingSet(Dataset):
 
 
 class EpochSampler(Sampler):
-    """Order of the clips in an epoch: shuffled, or drawn so that every emotion comes equally often.
+    """Order of the clips in an epoch: every clip comes, and with `balance` every emotion equally often.
 
-    Yields pairs of the clip's position and the number of the draw, so that a clip drawn twice in one
-    epoch is varied twice.
+    Clips of rarer emotions are drawn again until all emotions are as frequent as the most frequent one: in
+    RAVDESS the neutral clips come twice. Yields pairs of the clip's position and the number of the draw, so
+    that a clip drawn twice in one epoch is varied twice.
 
     Parameters
     ----------
@@ -65,16 +66,19 @@ class EpochSampler(Sampler):
     """
 
     def __init__(self, dataset, *, balance=True):
-        self.dataset, self.balance = dataset, balance
+        self.dataset = dataset
+        counts = np.bincount(dataset.targets)
+        self.n_extra = (counts.max() - counts) * (counts > 0) if balance else np.zeros_like(counts)
 
     def __len__(self):
-        return len(self.dataset)
+        return len(self.dataset) + int(self.n_extra.sum())
 
     def __iter__(self):
-        n = len(self.dataset)
         rng = np.random.default_rng([self.dataset.seed, self.dataset.epoch])
-        if self.balance:
-            order = rng.choice(n, size=n, p=balanced_weights(self.dataset.targets))
-        else:
-            order = rng.permutation(n)
+        parts = [np.arange(len(self.dataset))]
+        for target, n_extra in enumerate(self.n_extra):
+            clips = np.flatnonzero(self.dataset.targets == target)
+            repeats, rest = divmod(int(n_extra), max(1, len(clips)))
+            parts += [np.tile(clips, repeats), rng.choice(clips, rest, replace=False)]
+        order = rng.permutation(np.concatenate(parts))
         return iter([(int(position), draw) for draw, position in enumerate(order)])

@@ -12,6 +12,7 @@ import pandas as pd
 from sercore import settings
 from sercore.augment import WaveformAugment
 from sercore.dataset import TrainingSet
+from sercore.errors import ConfigError
 from sercore.evaluate import PROBA_COLUMNS, fit_temperature, scores, targets_of
 from sercore.features import FeatureConfig, extract
 from sercore.models import count_parameters, predict_logits, save_checkpoint, softmax
@@ -47,8 +48,8 @@ class Recipe:
     model: str = "cnn"
     features: FeatureConfig = FeatureConfig()
     augment: WaveformAugment = WaveformAugment()
-    copies: int = 4
-    augmented_share: float = 0.5
+    copies: int = 6
+    augmented_share: float = 0.7
     max_bands: int = 8
     max_frames: int = 20
     n_val_speakers: int = 2
@@ -170,7 +171,7 @@ def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), folds=No
     folds : list of str, optional
         Names of the folds to run; default all.
     results_dir : str or Path, optional
-        Default: `settings.results_dir()`. Scores go to ``{model}_{protocol}.csv``, probabilities to
+        Default: as `results_dir_of`. Scores go to ``{model}_{protocol}.csv``, probabilities to
         ``out_of_fold/{model}_{protocol}_seed{seed}.csv``.
     progress : bool
 
@@ -180,12 +181,15 @@ def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), folds=No
         `RESULT_COLUMNS`, one row a fold.
     """
     seed = recipe.train.seed
-    results_dir = Path(results_dir) if results_dir else settings.results_dir()
+    results_dir = results_dir_of(clips, results_dir)
     prepared = prepare(clips, recipe=recipe, progress=progress)
     targets = targets_of(prepared.clips)
     corpus = "+".join(sorted(prepared.clips["corpus"].unique()))
     rows, parts = [], []
-    for fold in make_folds(prepared.clips, protocol, seed=seed, n_val_speakers=recipe.n_val_speakers):
+    all_folds = make_folds(prepared.clips, protocol, seed=seed, n_val_speakers=recipe.n_val_speakers)
+    if unknown := set(folds or ()) - {fold.name for fold in all_folds}:
+        raise ConfigError(f"Bad folds {sorted(unknown)} of {protocol}: expected some of {[f.name for f in all_folds]}.")
+    for fold in all_folds:
         if folds is not None and fold.name not in folds:
             continue
         run_dir = (
@@ -215,6 +219,26 @@ def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), folds=No
     return pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
 
 
+def results_dir_of(clips, results_dir=None):
+    """Tell where the scores of a corpus are kept: those on synthetic speech never among the results.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+    results_dir : str or Path, optional
+        Overrules.
+
+    Returns
+    -------
+    folder : Path
+        `settings.results_dir()`, or ``synthetic_results`` in `settings.runs_dir()`.
+    """
+    if results_dir:
+        return Path(results_dir)
+    synthetic = "synthetic" in set(clips["corpus"])
+    return settings.runs_dir() / "synthetic_results" if synthetic else settings.results_dir()
+
+
 def _out_of_fold(clips, proba, fold, temperature):
     table = pd.DataFrame(proba, columns=PROBA_COLUMNS).round(6)
     table.insert(0, "clip", [Path(path).stem for path in clips["path"]])
@@ -240,7 +264,7 @@ def read_out_of_fold(clips, *, model="cnn", protocol="speaker_5fold", seed=setti
     proba : np.ndarray [shape=(n, 8)]
         Each from the one model that had not met the clip (nor, by speaker, its speaker).
     """
-    path = Path(results_dir or settings.results_dir()) / "out_of_fold" / f"{model}_{protocol}_seed{seed}.csv"
+    path = results_dir_of(clips, results_dir) / "out_of_fold" / f"{model}_{protocol}_seed{seed}.csv"
     recorded = pd.read_csv(path, index_col="clip")
     names = clips["path"].map(lambda p: Path(p).stem)
     known = names.isin(recorded.index).to_numpy()

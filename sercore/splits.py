@@ -154,7 +154,7 @@ def _draw_speakers(clips, n_speakers, seed):
     rng = np.random.default_rng(seed)
     by_sex = clips.groupby("sex", dropna=False)["speaker"].unique()
     queues = [list(rng.permutation(sorted(speakers))) for speakers in by_sex]
-    first = int(rng.integers(len(queues)))
+    first = int(rng.integers(max(len(queues), 1)))
     drawn = []
     while len(drawn) < n_speakers and any(queues):
         queue = queues[(first + len(drawn)) % len(queues)] or max(queues, key=len)

@@ -20,7 +20,7 @@ COLUMNS = (
 )  # fmt: skip
 
 #: What libsndfile reads, and the names these formats go by.
-SUFFIXES = {f".{name.lower()}" for name in sf.available_formats()} | {".aif", ".aifc", ".oga", ".opus"} - {".raw"}
+SUFFIXES = ({f".{name.lower()}" for name in sf.available_formats()} | {".aif", ".aifc", ".oga", ".opus"}) - {".raw"}
 
 
 def _module(name):

@@ -1,0 +1,128 @@
+"""Scores, intervals and calibration, against numbers worked out by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from sercore.errors import ConfigError
+from sercore.evaluate import (
+    bootstrap_interval,
+    confusion,
+    expected_calibration_error,
+    fit_temperature,
+    per_emotion,
+    reliability,
+    score_table,
+    scores,
+    targets_of,
+)
+from sercore.labels import EMOTIONS
+from sercore.models import softmax
+
+
+def one_hot(y_pred):
+    return np.eye(8)[np.asarray(y_pred)]
+
+
+def table_of(y_true, speakers):
+    return pd.DataFrame({"emotion": [EMOTIONS[k] for k in y_true], "speaker": speakers})
+
+
+def test_scores_by_hand():
+    # Recalls: emotion 0 3/4, emotion 1 0/1; precision of 0 is 3/4, of 1 is 0/1.
+    values = scores([0, 0, 0, 0, 1], [0, 0, 0, 1, 0])
+    assert values == pytest.approx({"accuracy": 3 / 5, "uar": 3 / 8, "macro_f1": 3 / 8})
+
+
+def test_scores_agree_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    y_true, y_pred = rng.integers(8, size=(2, 500))
+    values = scores(y_true, y_pred)
+    assert values["uar"] == pytest.approx(balanced_accuracy_score(y_true, y_pred))
+    assert values["macro_f1"] == pytest.approx(f1_score(y_true, y_pred, average="macro"))
+
+
+def test_an_emotion_that_does_not_occur_costs_no_recall():
+    assert scores([2, 2], [2, 5])["uar"] == 0.5
+
+
+@pytest.mark.parametrize(("y_true", "y_pred"), [([], []), ([1], [1, 2])])
+def test_scores_of_nothing_or_of_unequal_lengths_are_an_error(y_true, y_pred):
+    with pytest.raises(ConfigError, match="expected as many of both"):
+        scores(y_true, y_pred)
+
+
+def test_confusion_has_the_truth_in_its_rows():
+    counts = confusion([4, 4, 4, 3], [4, 2, 2, 3])
+    assert counts.shape == (8, 8)
+    assert (counts[4, 2], counts[4, 4], counts[3, 3], counts.sum()) == (2, 1, 1, 4)
+
+
+def test_per_emotion_by_hand():
+    table = per_emotion([4, 4, 4, 3], [4, 2, 2, 4]).set_index("emotion")
+    assert tuple(table.loc["angry", ["recall", "precision", "n"]]) == pytest.approx((1 / 3, 1 / 2, 3))
+    assert table.loc["sad", "f1"] == 0
+
+
+def test_score_table_scores_each_speaker_alone():
+    clips = table_of([0, 1, 0, 1], ["b", "b", "a", "a"])
+    table = score_table(clips, one_hot([0, 1, 0, 0]), by="speaker")
+    assert table["speaker"].tolist() == ["a", "b"]
+    assert table["uar"].tolist() == [0.5, 1.0]
+    assert table["n"].tolist() == [2, 2]
+
+
+def test_score_table_names_what_does_not_fit():
+    clips = table_of([0, 1], ["a", "b"])
+    with pytest.raises(ConfigError, match="'age'"):
+        score_table(clips, one_hot([0, 1]), by="age")
+    with pytest.raises(ConfigError, match="expected \\(2, 8\\)"):
+        score_table(clips, one_hot([0, 1, 1]), by="speaker")
+
+
+def test_targets_follow_the_labels_and_an_unknown_emotion_is_named():
+    assert targets_of(pd.DataFrame({"emotion": ["surprised", "neutral"]})).tolist() == [7, 0]
+    with pytest.raises(ConfigError, match="boredom"):
+        targets_of(pd.DataFrame({"emotion": ["boredom"]}))
+
+
+def test_interval_is_over_speakers_not_over_clips():
+    # Ten speakers, each either wholly right or wholly wrong: as ten coins, however many clips each has.
+    y_true = np.tile(np.arange(8), 100)
+    speakers = np.repeat(np.arange(10), 80)
+    y_pred = np.where(speakers < 5, y_true, (y_true + 1) % 8)
+    low, high = bootstrap_interval(table_of(y_true, speakers), one_hot(y_pred))
+    assert 0.15 <= low <= 0.25
+    assert 0.75 <= high <= 0.85
+    assert (low, high) == bootstrap_interval(table_of(y_true, speakers), one_hot(y_pred))
+
+
+def test_interval_of_speakers_all_alike_is_a_point():
+    y_true = np.tile(np.arange(8), 6)
+    y_pred = np.where(y_true == 3, 4, y_true)
+    clips = table_of(y_true, np.repeat(np.arange(6), 8))
+    assert bootstrap_interval(clips, one_hot(y_pred)) == pytest.approx((7 / 8, 7 / 8))
+    assert bootstrap_interval(clips, one_hot(y_pred), metric="accuracy") == pytest.approx((7 / 8, 7 / 8))
+    expected = f1_score(y_true, y_pred, average="macro", zero_division=0)
+    assert bootstrap_interval(clips, one_hot(y_pred), metric="macro_f1") == pytest.approx((expected, expected))
+
+
+def test_reliability_and_its_error_by_hand():
+    def row(confidence, k=0):
+        return np.where(np.arange(8) == k, confidence, (1 - confidence) / 7)
+
+    proba = np.stack([row(0.9), row(0.9), row(0.55), row(0.55)])
+    table = reliability(proba, np.array([0, 1, 0, 0]))
+    assert table["confidence"].tolist() == pytest.approx([0.55, 0.9])
+    assert table["accuracy"].tolist() == [1.0, 0.5]
+    assert expected_calibration_error(proba, np.array([0, 1, 0, 0])) == pytest.approx((0.45 * 2 + 0.4 * 2) / 4)
+
+
+def test_temperature_undoes_overconfidence():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 8)) * 2
+    y_true = np.array([rng.choice(8, p=p) for p in softmax(logits)])
+    assert fit_temperature(logits * 3, y_true) == pytest.approx(3.0, rel=0.1)
+    assert expected_calibration_error(softmax(logits * 3, temperature=3.0), y_true) < 0.03
+    assert expected_calibration_error(softmax(logits * 3), y_true) > 0.15

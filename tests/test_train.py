@@ -1,0 +1,173 @@
+"""Training: what the network is shown, that a seed repeats a run, and that a killed run ends as if it had not been."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sercore.dataset import EpochSampler, TrainingSet
+from sercore.errors import ConfigError
+from sercore.train import TrainConfig, fit, one_cycle
+
+CONFIG = TrainConfig(epochs=3, batch_size=16, patience=3)
+
+
+def bands(n_clips, *, seed=0):
+    """Clips whose emotion is the band of mels that is loud: a network can learn this in a few steps."""
+    rng = np.random.default_rng(seed)
+    targets = np.arange(n_clips) % 8
+    clips = rng.normal(-60, 5, (n_clips, 64, 40)).astype(np.float32)
+    for clip, target in zip(clips, targets, strict=True):
+        clip[target * 8 : target * 8 + 8] += 40
+    return list(clips), targets
+
+
+@pytest.fixture
+def data():
+    features, targets = bands(64)
+    return TrainingSet(features, targets, seed=1), *bands(16, seed=1)
+
+
+def timeless(history):
+    return history.drop(columns="seconds")
+
+
+def test_a_training_item_is_a_window_and_its_target():
+    features, targets = bands(8)
+    X, target = TrainingSet(features, targets, max_bands=0, max_frames=0)[5, 0]
+    assert X.shape == (1, 64, 176)
+    assert target == 5
+    np.testing.assert_allclose(X[0, :, :40], (features[5] + 50) / 20, rtol=1e-5)
+    assert (X[0, :, 40:] == -1.5).all()
+
+
+def test_copies_stand_in_for_the_clip_as_often_as_told():
+    features = [np.zeros((64, 10), np.float32)]
+    copies = [[np.full((64, 10), -40, np.float32)]]
+    for share in (0.0, 0.3, 1.0):
+        dataset = TrainingSet(features, [0], copies=copies, augmented_share=share, max_bands=0, max_frames=0)
+        seen = [dataset[0, draw][0][0, 0, 0].item() == 0.5 for draw in range(500)]
+        assert np.mean(seen) == pytest.approx(share, abs=0.07)
+
+
+def test_an_item_changes_with_the_epoch_and_the_draw_but_not_otherwise():
+    features, targets = bands(8)
+    dataset = TrainingSet(features, targets, seed=3)
+    first = dataset[2, 7][0]
+    assert torch.equal(first, dataset[2, 7][0])
+    assert not torch.equal(first, dataset[2, 8][0])
+    dataset.epoch = 1
+    assert not torch.equal(first, dataset[2, 7][0])
+
+
+def test_a_balanced_epoch_shows_every_clip_and_every_emotion_equally_often():
+    targets = [0] * 5 + [1] * 12 + [3] * 8
+    dataset = TrainingSet([np.zeros((64, 4), np.float32)] * 25, targets)
+    drawn = [position for position, _ in EpochSampler(dataset)]
+    assert len(drawn) == len(EpochSampler(dataset)) == 36
+    assert set(drawn) == set(range(25))
+    assert Counter(targets[position] for position in drawn) == {0: 12, 1: 12, 3: 12}
+    assert max(Counter(drawn).values()) == 3
+    assert sorted(position for position, _ in EpochSampler(dataset, balance=False)) == list(range(25))
+
+
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_nothing():
+    rates = [one_cycle(step, 100, peak=1.0, warmup=0.3) for step in range(100)]
+    assert np.argmax(rates) == 30
+    assert rates[0] == pytest.approx(0.04)
+    assert rates[30] == pytest.approx(1.0)
+    assert rates[-1] < 0.01
+    torch_rates = torch.optim.lr_scheduler.OneCycleLR(
+        torch.optim.SGD([torch.zeros(1)], lr=1.0), max_lr=1.0, total_steps=101, pct_start=0.31
+    )
+    assert torch_rates.get_last_lr()[0] == pytest.approx(rates[0])
+
+
+def test_it_learns_and_keeps_the_best_epoch(data):
+    result = fit("cnn", *data, config=replace(CONFIG, epochs=6, patience=6), progress=False)
+    history = result.history
+    assert list(history) == ["epoch", "lr", "train_loss", "train_uar", "val_loss", "val_uar", "seconds"]
+    assert history["train_loss"].iloc[-1] < 0.7 * history["train_loss"].iloc[0]
+    assert history["val_uar"].max() > 0.5
+    assert result.best_epoch == history["epoch"][history["val_uar"].idxmax()]
+    assert not result.model.training
+
+
+def test_one_seed_gives_one_history_and_another_seed_another(data):
+    one, same, other = (
+        fit("cnn", *data, config=replace(CONFIG, epochs=2, seed=seed), progress=False).history for seed in (0, 0, 1)
+    )
+    pd.testing.assert_frame_equal(timeless(one), timeless(same), check_exact=True)
+    assert not timeless(one).equals(timeless(other))
+
+
+def test_it_stops_when_patience_is_over(data):
+    train_set, features, targets = data
+    # Labels that the features say nothing about: validation cannot go on getting better.
+    shuffled = np.random.default_rng(0).permutation(targets)
+    result = fit("cnn", train_set, features, shuffled, config=replace(CONFIG, epochs=40, patience=2), progress=False)
+    assert len(result.history) == result.best_epoch + 2 < 40
+
+
+def test_a_run_folder_of_another_run_is_refused(data, tmp_path):
+    fit("cnn", *data, config=replace(CONFIG, epochs=1), run_dir=tmp_path, progress=False)
+    with pytest.raises(ConfigError, match="other settings"):
+        fit("cnn", *data, config=replace(CONFIG, epochs=1, lr=1e-4), run_dir=tmp_path, progress=False)
+
+
+def test_a_finished_run_is_read_not_trained_again(data, tmp_path):
+    first = fit("cnn", *data, config=replace(CONFIG, epochs=1), run_dir=tmp_path, progress=False)
+    again = fit("cnn", *data, config=replace(CONFIG, epochs=1), run_dir=tmp_path, progress=False)
+    pd.testing.assert_frame_equal(first.history, again.history)
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ConfigError, match="epochs 0"):
+        TrainConfig(epochs=0)
+
+
+RUN = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from test_train import CONFIG, bands, fit, replace, TrainingSet
+fit("cnn", TrainingSet(*bands(64), seed=1), *bands(16, seed=1),
+    config=replace(CONFIG, epochs=6, patience=6), run_dir=sys.argv[1], progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_half_way_ends_as_if_it_had_not_been(data, tmp_path):
+    whole = fit("cnn", *data, config=replace(CONFIG, epochs=6, patience=6), progress=False)
+    state = tmp_path / "state.safetensors"
+    command = [sys.executable, "-c", RUN, str(tmp_path), os.path.dirname(__file__)]
+    process = subprocess.Popen(command)
+    written = 0
+    deadline = time.monotonic() + 120
+    while written < 2 and process.poll() is None and time.monotonic() < deadline:
+        stamp = state.stat().st_mtime_ns if state.exists() else 0
+        while process.poll() is None and time.monotonic() < deadline:
+            if (state.stat().st_mtime_ns if state.exists() else 0) != stamp:
+                written += 1
+                break
+            time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert state.exists()
+    import safetensors
+
+    with safetensors.safe_open(state, framework="pt") as file:
+        n_done = file.metadata()["history"].count('"epoch"')
+    assert 0 < n_done < 6
+    resumed = fit("cnn", *data, config=replace(CONFIG, epochs=6, patience=6), run_dir=tmp_path, progress=False)
+    pd.testing.assert_frame_equal(timeless(whole.history), timeless(resumed.history), check_exact=True)
+    assert resumed.best_epoch == whole.best_epoch
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[key]), key
