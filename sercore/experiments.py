@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from sercore import settings
@@ -49,7 +50,7 @@ class Recipe:
     features: FeatureConfig = FeatureConfig()
     augment: WaveformAugment = WaveformAugment()
     copies: int = 6
-    augmented_share: float = 0.7
+    augmented_share: float = 0.5
     max_bands: int = 8
     max_frames: int = 20
     n_val_speakers: int = 2
@@ -123,8 +124,61 @@ def prepare(clips, *, recipe=Recipe(), progress=True):
     return Prepared(clips, features, copies)
 
 
-def train_fold(prepared, fold, *, recipe=Recipe(), run_dir=None, progress=True):
+def train_fold(prepared, fold, *, recipe=Recipe(), run_dir=None, on_epoch=None, progress=True):
     """Train on one fold's training clips, choosing the epoch by its validation clips.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    fold : sercore.splits.Fold
+    recipe : Recipe
+    run_dir : str or Path, optional
+        To resume from.
+    on_epoch : callable, optional
+        As in `sercore.train.fit`.
+    progress : bool
+
+    Returns
+    -------
+    result : sercore.train.FitResult
+    """
+    val_features = [prepared.features[i] for i in fold.val]
+    return fit(recipe.model, training_set(prepared, fold.train, recipe=recipe), val_features,
+               targets_of(prepared.clips)[fold.val], config=recipe.train, feature_config=recipe.features,
+               run_dir=run_dir, on_epoch=on_epoch, progress=progress)  # fmt: skip
+
+
+def training_set(prepared, rows, *, recipe=Recipe()):
+    """Make some of the prepared clips into a training set, varied as the recipe says.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    rows : np.ndarray of int
+        Positions of the training clips.
+    recipe : Recipe
+
+    Returns
+    -------
+    train_set : sercore.dataset.TrainingSet
+    """
+    return TrainingSet(
+        [prepared.features[i] for i in rows],
+        targets_of(prepared.clips)[rows],
+        copies=[prepared.copies[i] for i in rows] if prepared.copies else None,
+        config=recipe.features,
+        augmented_share=recipe.augmented_share,
+        max_bands=recipe.max_bands,
+        max_frames=recipe.max_frames,
+        seed=recipe.train.seed,
+    )
+
+
+def train_and_refit(prepared, fold, *, recipe=Recipe(), run_dir=None, progress=True):
+    """Train with validation speakers held out, then anew with them: every speaker that may be heard is heard.
+
+    The first training says how long to train, the whole schedule or, where early stopping struck, up to the best
+    epoch; it also gives the temperature, for which clips are needed that the network was not trained on.
 
     Parameters
     ----------
@@ -137,22 +191,23 @@ def train_fold(prepared, fold, *, recipe=Recipe(), run_dir=None, progress=True):
 
     Returns
     -------
-    result : sercore.train.FitResult
+    model : torch.nn.Module
+    facts : dict
+        ``temperature``, ``best_epoch`` and ``val_uar`` of the first training, ``minutes`` of both, ``device``.
     """
-    targets = targets_of(prepared.clips)
-    train_set = TrainingSet(
-        [prepared.features[i] for i in fold.train],
-        targets[fold.train],
-        copies=[prepared.copies[i] for i in fold.train] if prepared.copies else None,
-        config=recipe.features,
-        augmented_share=recipe.augmented_share,
-        max_bands=recipe.max_bands,
-        max_frames=recipe.max_frames,
-        seed=recipe.train.seed,
-    )
-    val_features = [prepared.features[i] for i in fold.val]
-    return fit(recipe.model, train_set, val_features, targets[fold.val], config=recipe.train,
-               feature_config=recipe.features, run_dir=run_dir, progress=progress)  # fmt: skip
+    first = train_fold(prepared, fold, recipe=recipe, run_dir=run_dir, progress=progress)
+    val_logits = predict_logits(first.model, [prepared.features[i] for i in fold.val], config=recipe.features)
+    schedule = replace(recipe.train, epochs=first.best_epoch) if first.stopped_early else recipe.train
+    rows = np.sort(np.concatenate([fold.train, fold.val]))
+    second = fit(recipe.model, training_set(prepared, rows, recipe=recipe), config=schedule, feature_config=recipe.features,
+                 run_dir=Path(run_dir) / "refit" if run_dir else None, progress=progress)  # fmt: skip
+    return second.model, {
+        "temperature": fit_temperature(val_logits, targets_of(prepared.clips)[fold.val]),
+        "best_epoch": first.best_epoch,
+        "val_uar": first.history["val_uar"].max(),
+        "minutes": first.minutes + second.minutes,
+        "device": second.device,
+    }
 
 
 def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), folds=None, results_dir=None, progress=True):
@@ -185,37 +240,28 @@ def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), folds=No
     prepared = prepare(clips, recipe=recipe, progress=progress)
     targets = targets_of(prepared.clips)
     corpus = "+".join(sorted(prepared.clips["corpus"].unique()))
-    rows, parts = [], []
     all_folds = make_folds(prepared.clips, protocol, seed=seed, n_val_speakers=recipe.n_val_speakers)
     if unknown := set(folds or ()) - {fold.name for fold in all_folds}:
         raise ConfigError(f"Bad folds {sorted(unknown)} of {protocol}: expected some of {[f.name for f in all_folds]}.")
-    for fold in all_folds:
-        if folds is not None and fold.name not in folds:
-            continue
-        run_dir = (
-            settings.runs_dir() / f"{recipe.model}_{corpus}_{protocol}_seed{seed}_{recipe.key}" / f"fold{fold.name}"
-        )
-        result = train_fold(prepared, fold, recipe=recipe, run_dir=run_dir, progress=progress)
-        val_logits = predict_logits(result.model, [prepared.features[i] for i in fold.val], config=recipe.features)
-        temperature = fit_temperature(val_logits, targets[fold.val])
-        logits = predict_logits(result.model, [prepared.features[i] for i in fold.test], config=recipe.features)
-        values = scores(targets[fold.test], logits.argmax(axis=1))
+    run = f"{recipe.model}_{corpus}_{protocol}_seed{seed}_{recipe.key}"
+    rows = []
+    for fold in all_folds if folds is None else [fold for fold in all_folds if fold.name in folds]:
+        run_dir = settings.runs_dir() / run / f"fold{fold.name}"
+        model, facts = train_and_refit(prepared, fold, recipe=recipe, run_dir=run_dir, progress=progress)
+        logits = predict_logits(model, [prepared.features[i] for i in fold.test], config=recipe.features)
         rows.append({
-            "model": recipe.model, "protocol": protocol, "fold": fold.name, "seed": seed, "n_test": len(fold.test), **values,
-            "parameters": count_parameters(result.model), "minutes": result.minutes, "device": result.device, "commit": _commit(),
+            "model": recipe.model, "protocol": protocol, "fold": fold.name, "seed": seed, "n_test": len(fold.test),
+            **scores(targets[fold.test], logits.argmax(axis=1)), "parameters": count_parameters(model),
+            "minutes": facts["minutes"], "device": facts["device"], "commit": _commit(),
         })  # fmt: skip
-        parts.append(
-            _out_of_fold(
-                prepared.clips.iloc[fold.test], softmax(logits, temperature=temperature), fold.name, temperature
-            )
-        )
         _record(
             results_dir / f"{recipe.model}_{protocol}.csv",
-            pd.DataFrame([rows[-1]]),
+            pd.DataFrame(rows[-1:]),
             ["model", "protocol", "fold", "seed"],
         )
-        _record(results_dir / "out_of_fold" / f"{recipe.model}_{protocol}_seed{seed}.csv", parts[-1], ["clip"])
-        logger.info("fold %s: UAR %.3f, accuracy %.3f", fold.name, values["uar"], values["accuracy"])
+        part = _out_of_fold(prepared.clips.iloc[fold.test], logits, fold.name, facts["temperature"])
+        _record(results_dir / "out_of_fold" / f"{recipe.model}_{protocol}_seed{seed}.csv", part, ["clip"])
+        logger.info("fold %s: UAR %.3f, accuracy %.3f", fold.name, rows[-1]["uar"], rows[-1]["accuracy"])
     return pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
 
 
@@ -239,15 +285,46 @@ def results_dir_of(clips, results_dir=None):
     return settings.runs_dir() / "synthetic_results" if synthetic else settings.results_dir()
 
 
-def _out_of_fold(clips, proba, fold, temperature):
-    table = pd.DataFrame(proba, columns=PROBA_COLUMNS).round(6)
+def _out_of_fold(clips, logits, fold, temperature):
+    table = pd.DataFrame(softmax(logits, temperature=temperature), columns=PROBA_COLUMNS).round(6)
     table.insert(0, "clip", [Path(path).stem for path in clips["path"]])
     table.insert(1, "fold", fold)
     table.insert(2, "temperature", round(temperature, 4))
     return table
 
 
-def read_out_of_fold(clips, *, model="cnn", protocol="speaker_5fold", seed=settings.SEED, results_dir=None):
+def read_scores(clips, *, model="cnn", protocol="speaker_5fold", seed=settings.SEED, results_dir=None):
+    """Read the recorded scores of a model under a protocol.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Tells the corpus.
+    model, protocol : str
+    seed : int
+    results_dir : str or Path, optional
+        As in `cross_validate`.
+
+    Returns
+    -------
+    table : pd.DataFrame
+        `RESULT_COLUMNS`, one row a fold.
+
+    Raises
+    ------
+    ConfigError
+        If there are none.
+    """
+    path = results_dir_of(clips, results_dir) / f"{model}_{protocol}.csv"
+    if not path.is_file():
+        raise ConfigError(f"No scores at {path.name}: run `sercore crossval --model {model} --protocol {protocol}`.")
+    table = pd.read_csv(path, dtype={"fold": str, "commit": str})
+    return table[table["seed"] == seed].reset_index(drop=True)
+
+
+def read_out_of_fold(
+    clips, *, model="cnn", protocol="speaker_5fold", seed=settings.SEED, results_dir=None, columns=PROBA_COLUMNS
+):
     """Read recorded out-of-fold probabilities, in the order of a clip table.
 
     Parameters
@@ -257,18 +334,21 @@ def read_out_of_fold(clips, *, model="cnn", protocol="speaker_5fold", seed=setti
     model, protocol : str
     seed : int
     results_dir : str or Path, optional
+        As in `cross_validate`.
+    columns : list of str
+        What to read; "temperature" is there too.
 
     Returns
     -------
     clips : pd.DataFrame [shape=(n, ...)]
-    proba : np.ndarray [shape=(n, 8)]
+    proba : np.ndarray [shape=(n, len(columns))]
         Each from the one model that had not met the clip (nor, by speaker, its speaker).
     """
     path = results_dir_of(clips, results_dir) / "out_of_fold" / f"{model}_{protocol}_seed{seed}.csv"
     recorded = pd.read_csv(path, index_col="clip")
     names = clips["path"].map(lambda p: Path(p).stem)
     known = names.isin(recorded.index).to_numpy()
-    return clips[known].reset_index(drop=True), recorded.loc[names[known], PROBA_COLUMNS].to_numpy()
+    return clips[known].reset_index(drop=True), recorded.loc[names[known], columns].to_numpy()
 
 
 def _record(path, rows, keys):
@@ -296,35 +376,36 @@ def _commit():
 
 
 def train_final(clips, path, *, recipe=Recipe(), info=None, progress=True):
-    """Train on every speaker but the validation speakers, and write a checkpoint ready for prediction.
+    """Train on every speaker, and write a checkpoint ready for prediction.
 
     Parameters
     ----------
     clips : pd.DataFrame
     path : str or Path
-        Where the ``.safetensors`` file goes.
+        Where the ``.safetensors`` file goes; the state of the run is kept beside it, in a folder ending in ``.run``.
     recipe : Recipe
     info : dict, optional
-        What the checkpoint should say of itself besides its training data.
+        What the checkpoint should say of itself besides how it was trained.
     progress : bool
 
     Returns
     -------
-    result : sercore.train.FitResult
+    facts : dict
+        What the checkpoint says of itself.
     """
-    seed = recipe.train.seed
-    prepared = prepare(clips, recipe=recipe, progress=progress)
-    fold = hold_out_validation(prepared.clips, n_val_speakers=recipe.n_val_speakers, seed=seed)
     path = Path(path)
-    result = train_fold(prepared, fold, recipe=recipe, run_dir=path.with_suffix(".run"), progress=progress)
-    logits = predict_logits(result.model, [prepared.features[i] for i in fold.val], config=recipe.features)
-    targets = targets_of(prepared.clips)
-    facts = {
-        "corpus": "+".join(sorted(prepared.clips["corpus"].unique())), "seed": seed, "commit": _commit(),
-        "n_train_clips": len(fold.train), "train_speakers": sorted(prepared.clips["speaker"].iloc[fold.train].unique()),
-        "val_speakers": sorted(prepared.clips["speaker"].iloc[fold.val].unique()),
-        "best_epoch": result.best_epoch, "minutes": round(result.minutes, 2), "parameters": count_parameters(result.model),
-    }  # fmt: skip
-    save_checkpoint(path, result.model, name=recipe.model, feature_config=recipe.features,
-                    temperature=fit_temperature(logits, targets[fold.val]), info=facts | (info or {}))  # fmt: skip
-    return result
+    prepared = prepare(clips, recipe=recipe, progress=progress)
+    fold = hold_out_validation(prepared.clips, n_val_speakers=recipe.n_val_speakers, seed=recipe.train.seed)
+    model, facts = train_and_refit(prepared, fold, recipe=recipe, run_dir=path.with_suffix(".run"), progress=progress)
+    temperature = facts.pop("temperature")
+    facts |= {
+        "corpus": "+".join(sorted(prepared.clips["corpus"].unique())),
+        "train_speakers": sorted(prepared.clips["speaker"].unique()),
+        "n_train_clips": len(prepared.clips),
+        "temperature_from": sorted(prepared.clips["speaker"].iloc[fold.val].unique()),
+        "seed": recipe.train.seed,
+        "parameters": count_parameters(model),
+        "commit": _commit(),
+    } | (info or {})
+    save_checkpoint(path, model, name=recipe.model, feature_config=recipe.features, temperature=temperature, info=facts)
+    return facts

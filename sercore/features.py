@@ -415,7 +415,8 @@ def _extract_one(path, config, kind, augment, variants, seed, folder):
     y, features = None, []
     for variant in variants:
         recipe = {
-            "audio": identity, "config": asdict(config), "kind": kind, "versions": [FEATURES_VERSION, librosa.__version__, soxr.__version__],
+            "audio": identity, "config": asdict(config), "kind": kind,
+            "versions": [FEATURES_VERSION, librosa.__version__, soxr.__version__],
             "augment": None if variant is None else [repr(augment), variant, seed],
         }  # fmt: skip
         key = hashlib.blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=16).hexdigest()

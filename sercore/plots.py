@@ -4,6 +4,7 @@ Every `plot_*` takes `ax=None` (None opens a new 16:9 or 1:1 figure), returns it
 `ConfigError` for data that lack what it draws. Scores arrive as fractions and are drawn in per cent.
 """
 
+import itertools
 import os
 import re
 
@@ -12,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import display
 from librosa.display import specshow
 
 from sercore import settings
@@ -94,6 +96,31 @@ def plot_distribution(table, *, value, label, by="emotion", ax=None):
     return _label(ax, label, _title(by), grid="x")
 
 
+def plot_folds(clips, folds, *, ax=None):
+    """Draw which speakers a fold trains on (pale), validates on (V) and tests on (T): a row per fold."""
+    ax, speakers = _open(ax, clips, ["speaker"]), sorted(clips["speaker"].unique())
+    for row, fold in enumerate(folds):
+        for part, letter, color in (("train", "", "#E4E8EE"), ("val", "V", "#56B4E9"), ("test", "T", PLAIN)):
+            for column in map(speakers.index, clips["speaker"].iloc[getattr(fold, part)].unique()):
+                ax.bar(column, 0.9, 0.9, row - 0.45, color=color)
+                ax.text(column, row, letter, ha="center", va="center", color="white" if part == "test" else INK)
+    ax.set_xticks(range(len(speakers)), [speaker.rpartition("-")[2] for speaker in speakers], fontsize=12)
+    ax.set_yticks(range(len(folds)), [fold.name for fold in folds])
+    ax.spines[:].set_visible(False)
+    return _label(ax, "Speaker (number)", "Fold", ylim=(len(folds) - 0.5, -0.5))
+
+
+def plot_departures(centres, *, reach, label, ax=None):
+    """Draw how far emotions lie from neutral (series by emotion), and in grey the (low, high) that `reach` covers."""
+    ax, order = _open(ax), _in_order(centres.index)
+    ax.axvspan(*reach, color="#E0E0E0", zorder=0)
+    ax.axvline(0, color=INK, linewidth=1.5)
+    ax.hlines(range(len(order)), 0, centres[order], color=PALE, linewidth=2)
+    ax.scatter(centres[order], range(len(order)), s=180, color=[COLORS[name] for name in order], edgecolor=INK, zorder=3)
+    ax.set_yticks(range(len(order)), order)
+    return _label(ax, label, "Emotion", grid="x", ylim=(len(order) - 0.5, -0.5))
+
+
 def plot_waveform(y, *, sr, color=None, ax=None):
     """Draw a waveform (n_samples,) over seconds: the least and greatest sample of each 1/2000 of it."""
     y, ax = _numbers(y, 1), _open(ax)
@@ -134,26 +161,41 @@ def plot_spectrogram(S_db, *, sr, hop_length, y_axis="mel", colorbar=True, ax=No
     return _label(ax, "Time (s)", ylabel)
 
 
+def plot_spectrogram_grid(named, *, shape=(2, 4), label="Level (dB)", ax=None, **options):
+    """Draw spectrograms (dict of title to S_db) on one colour scale and one time axis; return the array of Axes.
+
+    A None instead of S_db (n_rows, n_frames) leaves its place empty. `options` (sr, hop_length, fmin, …) go to
+    `plot_spectrogram`; `ax` is an array of Axes of this shape.
+    """
+    drawn = [_numbers(S_db, 2) for S_db in named.values() if S_db is not None]
+    if not drawn or len(named) > np.prod(shape):
+        raise ConfigError(f"Bad number of spectrograms {len(drawn)}: expected 1 to {np.prod(shape)}.")
+    ax = _open(ax, shape=shape)
+    options = {"vmin": min(map(np.min, drawn)), "vmax": max(map(np.max, drawn))} | options
+    longest = max(S_db.shape[1] for S_db in drawn) * options["hop_length"] / options["sr"]
+    for place, title in itertools.zip_longest(np.ravel(ax), named, fillvalue=""):
+        place.set_title(title)
+        place.set_axis_off()
+        if named.get(title) is not None:
+            plot_spectrogram(named[title], **options, colorbar=False, ax=place).label_outer()
+            place.set_axis_on()
+            place.set_xlim(0, longest)
+            place.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, integer=longest > 2))
+            image = place.collections[0]
+    np.ravel(ax)[0].figure.colorbar(image, ax=ax, label=label, pad=0.02)
+    return ax
+
+
 def plot_mean_spectrograms(means, *, ax=None, **options):
-    """Draw one spectrogram per emotion on one colour scale; return the array of Axes, shape (2, 4).
+    """Draw one spectrogram per emotion as `plot_spectrogram_grid` does; return the array of Axes, shape (2, 4).
 
     `means` maps emotions to S_db (n_rows, n_frames), an absent emotion leaves its place empty; `options`
     (sr, hop_length, fmin, …) go to `plot_spectrogram`; `ax` is an array of (2, 4) Axes.
     """
     if not means or set(means) - set(EMOTIONS):
         raise ConfigError(f"Bad emotions {list(means)}: expected at least one, all from {list(EMOTIONS)}.")
-    ax = _open(ax, shape=(2, 4))
-    options |= {"vmin": min(map(np.min, means.values())), "vmax": max(map(np.max, means.values()))}
-    for place, emotion in zip(ax.flat, EMOTIONS, strict=True):
-        place.set_title(emotion)
-        place.set_axis_off()
-        if emotion in means:
-            plot_spectrogram(means[emotion], **options, colorbar=False, ax=place).label_outer()
-            place.set_axis_on()
-            place.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, integer=True))
-            image = place.collections[0]
-    ax.flat[0].figure.colorbar(image, ax=ax, label="Mean level (dB)", pad=0.02)
-    return ax
+    named = {emotion: means.get(emotion) for emotion in EMOTIONS}
+    return plot_spectrogram_grid(named, label="Mean level (dB)", ax=ax, **options)
 
 
 def plot_feature_track(values, *, sr, hop_length, label, ax=None):
@@ -351,3 +393,26 @@ def _draw_bars(ax, values):
     ax.set_xticks(range(len(names)), names, **(SLANTED if len("".join(names)) > 60 else {}))
     if n_parts > 1:
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=min(4, n_parts), handlelength=2.5)
+
+
+def live_history():
+    """Give a callback that draws `plot_history` anew after each epoch, in the place of its last drawing.
+
+    Returns
+    -------
+    on_epoch : callable
+        For `sercore.train.fit`, in a notebook.
+    """
+    place = None
+
+    def draw(history):
+        nonlocal place
+        fig, axes = plt.subplots(1, 2, figsize=(14, 5))
+        plot_history(history, ax=axes)
+        if place:
+            place.update(fig)
+        else:
+            place = display(fig, display_id=True)
+        plt.close(fig)
+
+    return draw

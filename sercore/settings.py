@@ -1,4 +1,7 @@
-"""settings: where data, cache, runs and figures live; the profile; the seed; the device."""
+"""settings: where data, cache, runs and figures live; the profile; the seed; the device.
+
+Relative paths in the environment variables are meant from the checkout.
+"""
 
 import os
 from pathlib import Path
@@ -19,14 +22,13 @@ def _home():
 
 def _folder(variable, *default):
     value = os.environ.get(variable)
-    return Path(value).expanduser() if value else _home().joinpath(*default)
+    # A relative path is meant from the checkout, also when a notebook runs in notebooks/.
+    return (_home() / Path(value).expanduser()).resolve() if value else _home().joinpath(*default)
 
 
 def data_root():
     """Folder with one sub-folder per corpus: `SERCORE_DATA`, or data/ of the checkout."""
-    root = _folder("SERCORE_DATA", "data")
-    # A relative SERCORE_DATA is meant from the checkout, also when a notebook runs in notebooks/.
-    return root if root.is_absolute() else (_home() / root).resolve()
+    return _folder("SERCORE_DATA", "data")
 
 
 def cache_dir():

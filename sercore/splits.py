@@ -42,7 +42,7 @@ class Fold:
     test: np.ndarray
 
 
-def make_folds(clips, protocol, *, seed=settings.SEED, n_val_speakers=3):
+def make_folds(clips, protocol, *, seed=settings.SEED, n_val_speakers=2):
     """Divide a clip table by a named protocol.
 
     Parameters

@@ -53,7 +53,7 @@ class TrainConfig:
     seed : int
     """
 
-    epochs: int = 50
+    epochs: int = 40
     batch_size: int = 32
     lr: float = 3e-3
     warmup: float = 0.3
@@ -83,12 +83,15 @@ class FitResult:
         One row an epoch: ``epoch, lr, train_loss, train_uar, val_loss, val_uar, seconds``; train figures are
         those of the varied clips, as met in training.
     best_epoch : int
+    stopped_early : bool
+        Patience was over before the last epoch.
     device : str
     """
 
     model: nn.Module
     history: pd.DataFrame
     best_epoch: int
+    stopped_early: bool
     device: str
 
     @property
@@ -106,9 +109,9 @@ class _State:
     best: dict = field(default_factory=dict)
 
 
-def fit(name, train_set, val_features, val_targets, *, config=TrainConfig(), feature_config=FeatureConfig(),
-        model_config=None, run_dir=None, progress=True):  # fmt: skip
-    """Train a network, keeping the epoch with the best validation UAR.
+def fit(name, train_set, val_features=None, val_targets=None, *, config=TrainConfig(), feature_config=FeatureConfig(),
+        model_config=None, run_dir=None, on_epoch=None, progress=True):  # fmt: skip
+    """Train a network, keeping the epoch with the best validation UAR, or the last one if there is no validation.
 
     Runs unchanged in one process or, under ``accelerate launch``, in many.
 
@@ -117,15 +120,17 @@ def fit(name, train_set, val_features, val_targets, *, config=TrainConfig(), fea
     name : str
         Of the architecture, for `sercore.models.build_model`.
     train_set : sercore.dataset.TrainingSet
-    val_features : list of np.ndarray [shape=(n_mels, n)]
+    val_features : list of np.ndarray [shape=(n_mels, n)], optional
         Of the validation speakers, never augmented.
-    val_targets : np.ndarray of int [shape=(n_val,)]
+    val_targets : np.ndarray of int [shape=(n_val,)], optional
     config : TrainConfig
     feature_config : FeatureConfig
     model_config : dict, optional
     run_dir : str or Path, optional
         Where the state is written after each epoch, and read from if it is there: a killed run resumes,
         and ends as if it had not been killed. A finished one is only read.
+    on_epoch : callable ``on_epoch(history)``, optional
+        Called after each epoch, when its state is written, with the history so far: live curves.
     progress : bool
 
     Returns
@@ -164,24 +169,27 @@ def fit(name, train_set, val_features, val_targets, *, config=TrainConfig(), fea
         row = {"epoch": epoch} | _train_epoch(
             accelerator, model, average, optimizer, loader, criterion, config, epoch, n_steps
         )
-        logits = torch.from_numpy(predict_logits(average.module, val_features, config=feature_config))
-        row["val_loss"] = float(nn.functional.cross_entropy(logits, torch.as_tensor(val_targets)))
-        row["val_uar"] = float(balanced_accuracy_score(val_targets, logits.argmax(dim=1)))
+        if val_features:
+            logits = torch.from_numpy(predict_logits(average.module, val_features, config=feature_config))
+            row["val_loss"] = float(nn.functional.cross_entropy(logits, torch.as_tensor(val_targets)))
+            row["val_uar"] = float(balanced_accuracy_score(val_targets, logits.argmax(dim=1)))
         row["seconds"] = time.perf_counter() - started
         state.history.append(row)
-        if not state.best_epoch or row["val_uar"] > state.history[state.best_epoch - 1]["val_uar"]:
+        if not (val_features and state.best_epoch) or row["val_uar"] > state.history[state.best_epoch - 1]["val_uar"]:
             state.best_epoch = epoch
             state.best = {key: value.detach().cpu().clone() for key, value in average.module.state_dict().items()}
         if path and accelerator.is_main_process:
             _save_state(path, fingerprint, state, accelerator.unwrap_model(model), average, optimizer)
+        if on_epoch and accelerator.is_main_process:
+            on_epoch(pd.DataFrame(state.history))
         bar.update()
-        bar.set_postfix(
-            {key: f"{row[key]:.3f}" for key in ("train_loss", "val_loss", "val_uar")} | {"best": state.best_epoch}
-        )
+        shown = {key: f"{row[key]:.3f}" for key in ("train_loss", "val_loss", "val_uar") if key in row}
+        bar.set_postfix(shown | {"best": state.best_epoch})
     bar.close()
     best = build_model(name, **(model_config or {}))
     best.load_state_dict(state.best)
-    return FitResult(best.eval(), pd.DataFrame(state.history), state.best_epoch, accelerator.device.type)
+    stopped = len(state.history) < config.epochs
+    return FitResult(best.eval(), pd.DataFrame(state.history), state.best_epoch, stopped, accelerator.device.type)
 
 
 def one_cycle(step, n_steps, *, peak, warmup=0.3):
@@ -251,14 +259,13 @@ def _fingerprint(name, model_config, config, feature_config, train_set, val_targ
     for windows in train_set.windows:
         data.update(windows.tobytes())
     data.update(train_set.targets.tobytes())
-    return json.dumps(
-        {
-            "model": name, "model_config": model_config or {}, "train": asdict(config), "features": asdict(feature_config),
-            "n_val": len(val_targets), "data": data.hexdigest(), "masks": [train_set.max_bands, train_set.max_frames],
-            "augmented": [train_set.augmented_share, len(train_set.copies[0]) if train_set.copies else 0, train_set.seed],
-        },
-        sort_keys=True,
-    )  # fmt: skip
+    run = {
+        "model": name, "model_config": model_config or {}, "train": asdict(config), "features": asdict(feature_config),
+        "data": data.hexdigest(), "n_val": len(val_targets) if val_targets is not None else 0,
+        "masks": [train_set.max_bands, train_set.max_frames], "seed": train_set.seed,
+        "augmented": [train_set.augmented_share, len(train_set.copies[0]) if train_set.copies else 0],
+    }  # fmt: skip
+    return json.dumps(run, sort_keys=True)
 
 
 def _save_state(path, fingerprint, state, model, average, optimizer):

@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex
 from sercore import plots
 from sercore.errors import ConfigError
 from sercore.labels import COLORS, EMOTIONS
+from sercore.splits import Fold
 
 
 @pytest.fixture(autouse=True)
@@ -291,3 +292,28 @@ def test_synthetic_stamp_is_written_once():
     assert plots.mark_synthetic(axes) is axes
     plots.mark_synthetic(axes[0].figure)
     assert [text.get_text() for text in axes[0].figure.texts] == ["synthetic speech – not a result"]
+
+
+def test_spectrogram_grid_shares_time_and_colours():
+    named = {"short": np.full((64, 10), -40.0), "long": np.full((64, 30), -10.0), "none": None}
+    axes = plots.plot_spectrogram_grid(named, shape=(1, 4), sr=16_000, hop_length=1_600)
+    assert [len(ax.collections) for ax in axes] == [1, 1, 0, 0]
+    assert [ax.get_xlim() for ax in axes[:2]] == [(0, 3), (0, 3)]
+    assert {ax.collections[0].get_clim() for ax in axes[:2]} == {(-40, -10)}
+    with pytest.raises(ConfigError, match="number of spectrograms 3"):
+        plots.plot_spectrogram_grid(dict.fromkeys("abc", np.ones((2, 2))), shape=(1, 2), sr=16_000, hop_length=256)
+
+
+def test_folds_show_who_is_tested():
+    clips = pd.DataFrame({"speaker": [f"ravdess-{k:02d}" for k in (1, 2, 3, 4)]})
+    rows = [np.array(part) for part in ([0, 1], [2], [3], [3], [0, 1], [2])]
+    folds = [Fold("0", *rows[:3]), Fold("1", *rows[3:])]
+    ax = plots.plot_folds(clips, folds)
+    assert [text.get_text() for text in ax.texts] == ["", "", "V", "T", "", "V", "V", "T"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["01", "02", "03", "04"]
+
+
+def test_departures_lie_in_the_order_of_the_emotions():
+    ax = plots.plot_departures(pd.Series({"sad": -3.0, "angry": 9.0}), reach=(-6, 6), label="Level (dB)")
+    assert ax.collections[-1].get_offsets().data.tolist() == [[-3, 0], [9, 1]]
+    assert ticks(ax.yaxis) == ["sad", "angry"] and ax.get_xlabel() == "Level (dB)"

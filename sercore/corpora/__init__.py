@@ -1,6 +1,7 @@
 """corpora: from a folder of recordings to a clip table, one short file per corpus."""
 
 import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -188,6 +189,9 @@ def _unreadable(path):
     """Decode a file block by block, so that a truncated or lying one shows itself; "" if all is well."""
     try:
         with sf.SoundFile(path) as sound:
+            # libsndfile reads a WAV or AIFF file that was cut short as if it were whole, and notes it only here.
+            if cut := re.search(r"(?:data|SSND) *: (\d+) \(should be (\d+)\)", sound.extra_info):
+                return f"holds {cut[1]} bytes of sound, its header says {cut[2]}"
             n_read = sum(len(block) for block in sound.blocks(blocksize=1 << 16, dtype="float32"))
             if n_read == 0:
                 return "holds no samples"

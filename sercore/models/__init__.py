@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import safetensors
 import torch
 from safetensors.torch import save
@@ -59,6 +60,43 @@ def count_parameters(model):
     n_parameters : int
     """
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@torch.inference_mode()
+def layer_table(model, X):
+    """Follow a batch through a network.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    X : torch.Tensor [shape=(n, 1, n_mels, n_frames)]
+
+    Returns
+    -------
+    table : pd.DataFrame
+        One row for each part that makes the tensor another shape or holds parameters, in the order of the
+        computation: ``part, kind, output`` (its shape, without n) and ``parameters``.
+    """
+    rows, handles = [], []
+
+    def note(name):
+        def hook(module, _, output):
+            size = tuple(output.shape[1:])
+            rows.append(
+                {"part": name, "kind": type(module).__name__, "output": size, "parameters": count_parameters(module)}
+            )
+
+        return hook
+
+    for name, child in model.named_children():
+        parts = child.named_children() if name == "blocks" else [("", child)]
+        handles += [part.register_forward_hook(note(f"{name}.{key}".rstrip("."))) for key, part in parts]
+    try:
+        model(X)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return pd.DataFrame(rows)
 
 
 @torch.inference_mode()

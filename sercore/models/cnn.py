@@ -1,5 +1,7 @@
 """models.cnn: the house CNN, a small residual network over log-mel with attentive statistics pooling."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -71,7 +73,7 @@ class CNN(nn.Module):
         self.stem = nn.Sequential(
             nn.Conv2d(1, widths[0], 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
         )
-        self.blocks = nn.Sequential(*[ResidualBlock(a, b) for a, b in zip(widths, widths[1:], strict=False)])
+        self.blocks = nn.Sequential(*[ResidualBlock(a, b) for a, b in pairwise(widths)])
         self.pool = AttentiveStatistics(widths[-1])
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * widths[-1], n_classes)

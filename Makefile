@@ -1,0 +1,54 @@
+# Run from the root of the checkout. README.md says what plain commands these are.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb)
+EXECUTE := $(BIN)/jupyter nbconvert --to notebook --execute --ExecutePreprocessor.timeout=-1 --log-level=WARN
+
+.PHONY: help install notebooks test lab figures lint lock clean
+
+help:
+	@echo "make notebooks  set up, run the notebooks top to bottom, keep the executed copies in build/notebooks"
+	@echo "make test       set up, run every test and every notebook in the smoke profile"
+	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make figures    rewrite the notebooks' saved outputs and figures/ from RAVDESS"
+	@echo "make lint       check style"
+	@echo "make lock       write requirements.txt anew (maintainers; needs uv)"
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; say which: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+notebooks: $(INSTALLED)
+	SERCORE_FIGURES=build/figures $(EXECUTE) --output-dir build/notebooks $(NOTEBOOKS)
+	@echo "Done. Open build/notebooks/ (executed copies) and build/figures/; the committed notebooks are as they were."
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest tests
+	SERCORE_PROFILE=smoke SERCORE_CACHE=build/test/cache SERCORE_RUNS=build/test/runs SERCORE_FIGURES=build/test/figures \
+		$(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout=600 -p no:cacheprovider $(NOTEBOOKS)
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab --config notebooks/jupyter_server_config.py notebooks
+
+figures: $(INSTALLED)
+	SERCORE_PROFILE=full SERCORE_FIGURES=figures $(EXECUTE) --inplace $(NOTEBOOKS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header pyproject.toml --output-file build/requirements.all
+	(echo "# Written by 'make lock' from pyproject.toml: every package of a whole installation."; \
+	grep -viE '^(nvidia-|cuda-|triton)' build/requirements.all) > requirements.txt
+
+clean:
+	rm -rf build

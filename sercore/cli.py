@@ -1,0 +1,243 @@
+"""cli: `sercore …`, thin commands over the rooms above."""
+
+import json
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sercore import __version__, settings
+from sercore.errors import ConfigError, SerError
+from sercore.labels import EMOTIONS
+
+# The rooms that bring librosa or torch are imported inside the commands, so that help comes at once.
+
+
+class _Commands(typer.core.TyperGroup):
+    def invoke(self, ctx):
+        """Run a command; what a user can get wrong becomes one line instead of a traceback."""
+        try:
+            return super().invoke(ctx)
+        except (SerError, OSError) as error:
+            typer.echo("Error: " + " ".join(str(error).split()), err=True)
+            raise typer.Exit(2) from error
+
+
+def _version(wanted: bool):
+    if wanted:
+        typer.echo(f"sercore {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=_Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+Corpus = Annotated[str | None, typer.Option(help="ravdess or synthetic. Default: ravdess if there is one.")]
+Root = Annotated[Path | None, typer.Option(help="Folder of the corpus. Default: under SERCORE_DATA or data/.")]
+Checkpoint = Annotated[Path | None, typer.Option(help="File from `sercore train`. Default: the shipped weights.")]
+Csv = Annotated[Path | None, typer.Option("--csv", help="Also write the table here, in full precision.")]
+Epochs = Annotated[int | None, typer.Option(help="Default: the documented recipe's; few on synthetic speech.")]
+
+
+def _note_synthetic(corpus):
+    if "synthetic" in corpus.split("+"):
+        typer.echo("Synthetic speech: no score here is a result.", err=True)
+
+
+def _load(corpus, root):
+    from sercore.corpora import load_corpus
+
+    # A folder given without a corpus is RAVDESS: real speech must not pass for synthetic.
+    name = corpus or ("ravdess" if root or settings.profile() == "full" else "synthetic")
+    _note_synthetic(name)
+    clips = load_corpus(name, root)
+    typer.echo(f"{name}: {len(clips)} clips of {clips['speaker'].nunique()} speakers.", err=True)
+    return clips
+
+
+def _recipe(clips, model, seed, epochs):
+    from sercore.experiments import recipe_for
+    from sercore.train import TrainConfig
+
+    profile = os.environ.get("SERCORE_PROFILE") or ("smoke" if "synthetic" in set(clips["corpus"]) else "full")
+    recipe = recipe_for(profile, model=model, train=TrainConfig(seed=seed))
+    return recipe if epochs is None else replace(recipe, train=replace(recipe.train, epochs=epochs))
+
+
+def _predictor(checkpoint):
+    from sercore.predict import Predictor
+
+    predictor = Predictor(checkpoint)
+    _note_synthetic(predictor.metadata["info"].get("corpus", ""))
+    return predictor
+
+
+def _show(table):
+    formats = {name: lambda share: f"{100 * share:.1f}" for name in ("confidence", *EMOTIONS) if name in table}
+    typer.echo(table.to_string(index=False, formatters=formats, float_format="%.3f", na_rep="-"))
+
+
+def _write(table, csv):
+    if csv:
+        settings.write_atomic(csv, table.to_csv(index=False).encode())
+
+
+def _audio_files(paths):
+    from sercore.corpora import SUFFIXES
+
+    files = []
+    for path in paths:
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        if not inside:
+            raise ConfigError(f"No audio in folder {path}: expected files such as .wav, .flac, .ogg or .mp3.")
+        files += inside
+    return files
+
+
+@app.callback()
+def main(verbose: Annotated[bool, typer.Option("--verbose", help="Say more of what is done.")] = False,
+         version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False):  # fmt: skip
+    """Recognise emotions in speech; train, and measure on unseen speakers. Errors exit with code 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
+    logging.getLogger("sercore").setLevel(logging.INFO if verbose else logging.NOTSET)
+
+
+@app.command()
+def sample(file: Path, emotion: str | None = None, speaker: int = 1):
+    """Write a clip of synthetic speech to try things on; of the emotion that FILE is named after, or happy."""
+    import soundfile as sf
+
+    from sercore.corpora import synthetic
+
+    if file.suffix.lower() not in (".wav", ".flac"):
+        raise ConfigError(f"Bad suffix {file.suffix!r} of {file.name}: expected .wav or .flac.")
+    emotion = emotion or (file.stem if file.stem in EMOTIONS else "happy")
+    y = synthetic.synthesize(emotion, speaker=speaker)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(file, y, synthetic.SR, subtype="PCM_16")
+    typer.echo(f"{file}: {len(y) / synthetic.SR:.1f} s of synthetic speech, {emotion}. Nobody spoke it.")
+
+
+@app.command()
+def predict(files_or_folders: list[Path], checkpoint: Checkpoint = None, csv: Csv = None,
+            as_json: Annotated[bool, typer.Option("--json", help="Print full-precision JSON.")] = False):  # fmt: skip
+    """Recognise the emotion of each clip, in per cent. Exits with code 1 if any could not be used."""
+    files = _audio_files(files_or_folders)
+    table = _predictor(checkpoint).predict_files(files).assign(file=[str(file) for file in files])
+    if as_json:
+        typer.echo(json.dumps([row.dropna().to_dict() for _, row in table.iterrows()], indent=1))
+    else:
+        remarks = table["error"].where(table["error"] != "", table["warnings"])
+        short = table[["file", "label", "confidence", *EMOTIONS]]
+        _show(short.assign(remarks=remarks.str.ljust(remarks.str.len().max())))
+    _write(table, csv)
+    raise typer.Exit(int((table["error"] != "").any()))
+
+
+@app.command()
+def timeline(file: Path, hop_s: float = 1.0, checkpoint: Checkpoint = None, csv: Csv = None):
+    """Follow the emotion through a long recording, in per cent."""
+    table = _predictor(checkpoint).timeline(file, hop_s=hop_s)
+    _show(table)
+    _write(table, csv)
+
+
+@app.command()
+def train(corpus: Corpus = None, root: Root = None, out: Path = Path("model.safetensors"), model: str = "cnn",
+          epochs: Epochs = None, seed: int = settings.SEED):  # fmt: skip
+    """Train on every speaker but two for validation, and write a checkpoint. A killed run resumes."""
+    from sercore.experiments import train_final
+
+    clips = _load(corpus, root)
+    result = train_final(clips, out, recipe=_recipe(clips, model, seed, epochs))
+    typer.echo(f"{out}: best epoch {result.best_epoch} of {len(result.history)}, {result.minutes:.1f} minutes.")
+    typer.echo("How good such a model is on people it has not heard: `sercore crossval`.")
+
+
+@app.command()
+def evaluate(checkpoint: Annotated[Path | None, typer.Argument()] = None, corpus: Corpus = None, root: Root = None,
+             include_seen: Annotated[bool, typer.Option("--include-seen")] = False):  # fmt: skip
+    """Score a checkpoint (default: the shipped weights) on speakers it was not trained or validated on."""
+    from sercore import evaluate as room
+
+    predictor, clips = _predictor(checkpoint), _load(corpus, root)
+    name, info = predictor.checkpoint.name, predictor.metadata["info"]
+    # A checkpoint that does not say whom it has heard may have heard them all.
+    heard = clips["speaker"].isin([*info.get("train_speakers", clips["speaker"]), *info.get("val_speakers", [])])
+    if heard.all() and not include_seen:
+        raise ConfigError(
+            f"No unseen speaker: {name} was trained or validated on everyone here, or does not say on whom. For an "
+            "honest score of such a model run `sercore crossval`; --include-seen scores it all the same."
+        )
+    if heard.any():
+        typer.echo(f"{name} has (or may have) heard {clips['speaker'][heard].nunique()} of these speakers: "
+                   + ("THESE SCORES ARE NOT HONEST." if include_seen else "they are left out."))  # fmt: skip
+    clips = clips if include_seen else clips[~heard]
+    table = predictor.predict_files(clips["path"])
+    usable = (table["error"] == "").to_numpy()
+    clips, proba = clips[usable].reset_index(drop=True), table.loc[usable, list(EMOTIONS)].to_numpy(float)
+    typer.echo(f"{len(clips)} clips, {(~usable).sum()} unusable; guessing would reach a UAR of {1 / len(EMOTIONS)}.")
+    for metric, value in room.scores(room.targets_of(clips), proba.argmax(axis=1)).items():
+        low, high = room.bootstrap_interval(clips, proba, metric=metric)
+        typer.echo(f"{metric:8s} {value:.3f}, 95 % interval over {clips['speaker'].nunique()} speakers "
+                   f"{low:.3f} to {high:.3f}")  # fmt: skip
+    _show(room.score_table(clips, proba, by="speaker"))
+
+
+@app.command()
+def crossval(model: str = "cnn", corpus: Corpus = None, root: Root = None, protocol: str = "speaker_5fold",
+             seeds: str = "0", folds: str | None = None, epochs: Epochs = None):  # fmt: skip
+    """Train and test over the folds of a protocol, such as --folds 0,1 with --seeds 0,1. A killed run resumes."""
+    import pandas as pd
+
+    from sercore import experiments as room
+    from sercore.splits import LEAKY
+
+    if not all(map(str.isdecimal, seeds.split(","))):
+        raise ConfigError(f"Bad seeds {seeds!r}: expected numbers with commas between, such as 0,1.")
+    clips = _load(corpus, root)
+    # data/results holds the documented recipe on the whole corpus: a trial must not take the place of its scores.
+    trial = root or epochs or os.environ.get("SERCORE_PROFILE") == "smoke"
+    results_dir = room.results_dir_of(clips, settings.runs_dir() / "trial_results" if trial else None)
+    table = pd.concat(
+        room.cross_validate(clips, protocol=protocol, recipe=_recipe(clips, model, int(seed), epochs),
+                            folds=folds.split(",") if folds else None, results_dir=results_dir)
+        for seed in seeds.split(",")
+    )  # fmt: skip
+    _show(table.drop(columns=["parameters", "commit"]))
+    for metric in ("accuracy", "uar"):
+        typer.echo(f"{metric:8s} {table[metric].mean():.3f} ± {table[metric].std():.3f} over {len(table)} folds")
+    if protocol == LEAKY:
+        honest = results_dir / f"{model}_speaker_5fold.csv"
+        value = f"{pd.read_csv(honest)['uar'].mean():.3f}" if honest.exists() else "unknown, run `sercore crossval`"
+        typer.echo(f"leaky: the test speakers were heard in training. UAR on unseen speakers: {value}")
+    typer.echo(f"Recorded in {results_dir}", err=True)
+
+
+@app.command()
+def extract(corpus: Corpus = None, root: Root = None, kind: str = "log_mel"):
+    """Compute a feature of every clip into the cache, so that later commands need not."""
+    from sercore import features
+
+    done = features.extract(_load(corpus, root), kind=kind, on_error="warn")
+    n_done = sum(feature is not None for feature in done)
+    typer.echo(f"{kind} of {n_done} of {len(done)} clips is in {settings.cache_dir() / 'features'}")
+
+
+@app.command()
+def verify(corpus: str, root: Root = None):
+    """Decode every clip of a corpus. Exits with code 1 if some are missing, unreadable or misplaced."""
+    from sercore import corpora
+
+    report = corpora.verify(corpus, root)
+    typer.echo(f"{corpus}: expected {report.n_expected}, found {report.n_found}")
+    for part in ("missing", "unreadable", "skipped"):
+        entries = getattr(report, part)
+        typer.echo(f"{part} {len(entries)}")
+        for entry in list(entries)[:20]:
+            typer.echo(f"  {entry} {entries[entry] if isinstance(entries, dict) else ''}")
+        typer.echo(f"  … and {len(entries) - 20} more") if len(entries) > 20 else None
+    raise typer.Exit(int(not report.ok))

@@ -1,0 +1,42 @@
+"""What all tests share: folders of their own, a voice, and the reason why tests on real recordings are skipped."""
+
+import hypothesis
+import pytest
+
+from sercore import settings
+from sercore.corpora import synthetic
+
+# A busy machine is no failure: examples are not timed.
+hypothesis.settings.register_profile(
+    "sercore", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("sercore")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory):
+    """Nothing that a test writes lands in the user's data/ or figures/."""
+    root = tmp_path_factory.mktemp("sercore")
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in ("cache", "runs", "results", "figures"):
+            patch.setenv(f"SERCORE_{kind.upper()}", str(root / kind))
+        yield root
+
+
+@pytest.fixture(scope="session")
+def voice():
+    """Two seconds of synthetic speech: float32 mono at 16 kHz."""
+    y = synthetic.synthesize("happy", speaker=4)
+    y.flags.writeable = False
+    return y
+
+
+def pytest_collection_modifyitems(items):
+    folder = settings.data_root() / "ravdess"
+    if not folder.is_dir():
+        skip = pytest.mark.skip(
+            reason=f"no real recordings: {folder} does not exist (SERCORE_DATA says where they are)"
+        )
+        for item in items:
+            if "real" in item.keywords:
+                item.add_marker(skip)

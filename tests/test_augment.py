@@ -1,0 +1,162 @@
+"""augment: each variation does by measurement what its name says, and nothing else."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sercore import augment
+from sercore.errors import ConfigError
+
+SR = 16_000
+
+
+def vowel(f0_hz=200.0, duration_s=1.5):
+    """Ten harmonics that fall by 6 dB an octave: the lowest is the strongest."""
+    t = np.arange(round(duration_s * SR)) / SR
+    y = sum(np.sin(2 * np.pi * k * f0_hz * t + k) / k for k in range(1, 11))
+    return (0.2 * y).astype(np.float32)
+
+
+def f0_hz(y):
+    """Frequency of the strongest partial, from the middle of the clip."""
+    middle = y[len(y) // 6 : -len(y) // 6]
+    power = np.abs(np.fft.rfft(middle * np.hanning(len(middle)), n=1 << 18))
+    return power.argmax() * SR / (1 << 18)
+
+
+Y = vowel()
+Y.flags.writeable = False
+WAVEFORM = {
+    "add_noise": lambda rng: augment.add_noise(Y, snr_db=10, rng=rng),
+    "pitch_shift": lambda rng: augment.pitch_shift(Y, sr=SR, semitones=2),
+    "time_stretch": lambda rng: augment.time_stretch(Y, sr=SR, rate=1.2),
+    "time_shift": lambda rng: augment.time_shift(Y, sr=SR, shift_s=0.1),
+    "change_speed": lambda rng: augment.change_speed(Y, sr=SR, factor=1.1),
+    "change_gain": lambda rng: augment.change_gain(Y, gain_db=-3),
+    "WaveformAugment": lambda rng: augment.WaveformAugment()(Y, sr=SR, rng=rng),
+}
+
+
+@pytest.mark.parametrize("snr_db", [-5, 0, 10, 30])
+def test_the_noise_has_the_ratio_asked_for(snr_db):
+    noise = augment.add_noise(Y, snr_db=snr_db, rng=np.random.default_rng(0)) - Y
+    assert 10 * np.log10(np.mean(Y**2) / np.mean(noise**2)) == pytest.approx(snr_db, abs=0.5)
+    assert abs(np.corrcoef(noise[1:], noise[:-1])[0, 1]) < 0.05  # white
+
+
+@pytest.mark.parametrize("semitones", [-4.0, 0.5, 3.0])
+def test_pitch_moves_by_the_semitones_and_length_stays(semitones):
+    shifted = augment.pitch_shift(Y, sr=SR, semitones=semitones)
+    assert len(shifted) == len(Y)
+    assert 12 * np.log2(f0_hz(shifted) / 200) == pytest.approx(semitones, abs=0.15)
+
+
+@pytest.mark.parametrize("rate", [0.8, 1.25])
+def test_stretching_changes_length_and_keeps_pitch(rate):
+    stretched = augment.time_stretch(Y, sr=SR, rate=rate)
+    assert len(stretched) == pytest.approx(len(Y) / rate, rel=0.01)
+    assert f0_hz(stretched) == pytest.approx(200, rel=0.01)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+def test_speed_changes_length_and_pitch_together(factor):
+    faster = augment.change_speed(Y, sr=SR, factor=factor)
+    assert len(faster) == pytest.approx(len(Y) / factor, abs=1)
+    assert f0_hz(faster) == pytest.approx(200 * factor, rel=0.005)
+
+
+def test_shifting_moves_the_clip_and_fills_with_silence():
+    n, edge = SR // 4, SR // 50  # cut ends are faded for a few milliseconds
+    later, earlier = (augment.time_shift(Y, sr=SR, shift_s=shift_s) for shift_s in (0.25, -0.25))
+    assert len(later) == len(earlier) == len(Y)
+    assert not later[:n].any() and not earlier[-n:].any()
+    np.testing.assert_array_equal(later[n + edge :], Y[edge:-n])
+    np.testing.assert_array_equal(earlier[: -n - edge], Y[n:-edge])
+
+
+def test_gain_changes_the_level_and_clips_at_full_scale():
+    np.testing.assert_allclose(augment.change_gain(Y, gain_db=-20), 0.1 * Y, rtol=1e-5)
+    louder = augment.change_gain(Y, gain_db=20)
+    assert louder.max() == 1.0 and louder.min() == -1.0
+
+
+@pytest.mark.parametrize("name", WAVEFORM)
+def test_global_random_state_is_untouched(name):
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    expected = random.random(), np.random.random()  # noqa: NPY002
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    varied = WAVEFORM[name](np.random.default_rng(0))
+    assert (random.random(), np.random.random()) == expected  # noqa: NPY002
+    assert varied.dtype == np.float32 and varied.ndim == 1 and np.isfinite(varied).all()
+
+
+@pytest.mark.parametrize("name", ["add_noise", "WaveformAugment"])
+def test_the_same_seed_gives_the_same_variation(name):
+    first, again, other = (WAVEFORM[name](np.random.default_rng(seed)) for seed in (4, 4, 5))
+    np.testing.assert_array_equal(first, again)
+    assert len(first) != len(other) or not np.allclose(first, other)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: augment.pitch_shift(Y, sr=SR, semitones=13), "Bad semitones 13: expected -12 to 12"),
+        (lambda: augment.time_stretch(Y, sr=SR, rate=0), r"Bad rate 0: expected 0.25 to 4"),
+        (lambda: augment.change_speed(Y, sr=SR, factor=5), r"Bad factor 5: expected 0.25 to 4"),
+        (lambda: augment.time_shift(Y, sr=SR, shift_s=-2.0), r"Bad shift_s 2.0: expected 0 to 1.5"),
+        (lambda: augment.mixup(Y, Y, rng=np.random.default_rng(0), alpha=0), "Bad alpha 0: expected a number above 0"),
+    ],
+)
+def test_out_of_range_is_an_error(call, message):
+    with pytest.raises(ConfigError, match=message):
+        call()
+
+
+@given(seed=st.integers(0, 2**32), max_bands=st.integers(0, 20), max_frames=st.integers(0, 40))
+def test_a_mask_hides_one_band_and_one_stretch_of_a_copy(seed, max_bands, max_frames):
+    X = np.ones((16, 30), np.float32)
+    masked = augment.mask_spectrogram(
+        X, rng=np.random.default_rng(seed), max_bands=max_bands, max_frames=max_frames, fill=-4.0
+    )
+    assert (X == 1).all() and masked.shape == X.shape and set(np.unique(masked)) <= {1, -4}
+    hidden = masked == -4
+    bands, frames = hidden.all(axis=1), hidden.all(axis=0)
+    if not (bands.all() or frames.all()):
+        np.testing.assert_array_equal(hidden, bands[:, None] | frames[None])
+        assert bands.sum() <= max_bands and frames.sum() <= max_frames
+        assert np.abs(np.diff(bands.astype(int), prepend=0, append=0)).sum() <= 2
+        assert np.abs(np.diff(frames.astype(int), prepend=0, append=0)).sum() <= 2
+
+
+def test_masks_do_reach_their_widest():
+    X = np.ones((64, 176), np.float32)
+    masks = [augment.mask_spectrogram(X, rng=np.random.default_rng(seed)) == 0 for seed in range(300)]
+    assert max(mask.all(axis=1).sum() for mask in masks) == 8
+    assert max(mask.all(axis=0).sum() for mask in masks) == 20
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_mixup_blends_examples_and_targets_alike(kind):
+    targets = kind(np.eye(8)[[0, 1, 2, 3, 4]])
+    X = kind(np.eye(8)[[0, 1, 2, 3, 4]][:, None, :] * 7.0)
+    X_mixed, mixed = augment.mixup(X, targets, rng=np.random.default_rng(2), alpha=1.0)
+    assert type(X_mixed) is type(X) and X_mixed.shape == X.shape
+    X_mixed, mixed = np.asarray(X_mixed), np.asarray(mixed)
+    np.testing.assert_allclose(X_mixed[:, 0], 7 * mixed)
+    np.testing.assert_allclose(mixed.sum(axis=1), 1)
+    share = np.random.default_rng(2).beta(1.0, 1.0)
+    assert 0.01 < share < 0.99
+    for i in range(5):
+        assert mixed[i, i] == pytest.approx(share) or mixed[i, i] == pytest.approx(1)
+    assert (mixed.max(axis=1) < 1).any()
+
+
+def test_weights_make_every_emotion_equally_likely():
+    assert augment.balanced_weights(["sad", "sad", "sad", "calm"]) == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1 / 2])
+    assert augment.balanced_weights([5]) == pytest.approx([1])

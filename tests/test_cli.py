@@ -1,0 +1,347 @@
+"""cli: what each command prints, writes and exits with; all on synthetic speech."""
+
+import io
+import json
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+import torch
+from typer.testing import CliRunner
+
+from sercore import __version__, experiments
+from sercore.cli import app
+from sercore.corpora import synthetic
+from sercore.labels import EMOTIONS
+from sercore.models import build_model, load_checkpoint, save_checkpoint
+from sercore.predict import Predictor
+
+FOUR = (1, 4, 5, 14)
+LEVELS = "synthetic-01 synthetic-04 synthetic-05 synthetic-14".split()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_process():
+    with joblib.parallel_config(backend="sequential"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def smoke(monkeypatch, own_folders, tmp_path):
+    """No real corpus, no profile set, and a results folder that must stay empty."""
+    monkeypatch.setenv("SERCORE_DATA", str(tmp_path / "no-data"))
+    monkeypatch.setenv("SERCORE_RUNS", str(own_folders / "cli-runs"))
+    monkeypatch.setenv("SERCORE_RESULTS", str(tmp_path / "results"))
+    monkeypatch.delenv("SERCORE_PROFILE", raising=False)
+    yield
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Four speakers, each emotion once: 32 clips."""
+    root = tmp_path_factory.mktemp("corpus")
+    for speaker in FOUR:
+        for code, emotion in enumerate(EMOTIONS, start=1):
+            path = root / f"Actor_{speaker:02d}" / f"03-01-{code:02d}-01-01-01-{speaker:02d}.wav"
+            path.parent.mkdir(exist_ok=True)
+            sf.write(path, synthetic.synthesize(emotion, speaker=speaker), synthetic.SR)
+    return root
+
+
+def checkpoint_with(path, info):
+    torch.manual_seed(0)
+    return save_checkpoint(path, build_model("cnn"), name="cnn", info=info)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """An untrained network that says it has heard two of the four speakers."""
+    info = {"corpus": "synthetic", "train_speakers": LEVELS[:1], "val_speakers": LEVELS[1:2]}
+    return checkpoint_with(tmp_path_factory.mktemp("model") / "two.safetensors", info)
+
+
+@pytest.fixture
+def clip(tmp_path, voice):
+    sf.write(tmp_path / "clip.wav", voice, 16_000)
+    return tmp_path / "clip.wav"
+
+
+def sercore(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def assert_error(result, message):
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("Error: ") and message in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.output
+
+
+# --- the frame -------------------------------------------------------------------------------------------------------
+
+
+def test_help_names_every_command_and_loads_nothing_heavy():
+    code = (
+        "import sys; from typer.testing import CliRunner; from sercore.cli import app;"
+        "result = CliRunner().invoke(app, ['--help']); print(result.output);"
+        "print('loaded:', sorted({'torch', 'librosa', 'pandas', 'numpy'} & set(sys.modules)))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for command in ("sample", "predict", "timeline", "train", "evaluate", "crossval", "extract", "verify"):
+        assert f"  {command} " in output
+    assert "loaded: []" in output
+
+
+def test_version():
+    result = sercore("--version")
+    assert (result.exit_code, result.output) == (0, f"sercore {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("predict", "clip.wav", "--checkpoint", "none.safetensors"), "No checkpoint at none.safetensors"),
+        (("timeline", "clip.wav", "--checkpoint", "none.safetensors"), "No checkpoint at none.safetensors"),
+        (("verify", "radvess"), "Bad corpus 'radvess'"),
+        (("verify", "ravdess"), "No ravdess folder at"),
+        (("extract", "--corpus", "ravdess", "--root", "nowhere"), "No ravdess folder at nowhere"),
+        (("crossval", "--seeds", "0,x"), "Bad seeds '0,x'"),
+        (("sample", "clip.mp3"), "Bad suffix '.mp3' of clip.mp3"),
+        (("sample", "clip.wav", "--emotion", "hapy"), "Bad emotion 'hapy'"),
+        (("sample", "clip.wav", "--speaker", "25"), "Bad speaker 25"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_error(sercore(*words), message)
+
+
+# --- sample, predict, timeline ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "emotion", "speaker"),
+    [
+        ("sad.wav", (), "sad", 1),
+        ("clip.flac", (), "happy", 1),
+        ("sad.wav", ("--emotion", "angry", "--speaker", "4"), "angry", 4),
+    ],
+)
+def test_sample_writes_the_emotion_that_was_asked_for(tmp_path, name, options, emotion, speaker):
+    result = sercore("sample", tmp_path / "new" / name, *options)
+    assert result.exit_code == 0, result.output
+    assert f"s of synthetic speech, {emotion}. Nobody spoke it." in result.output
+    y, sr = sf.read(tmp_path / "new" / name)
+    assert sr == 16_000
+    np.testing.assert_allclose(y, synthetic.synthesize(emotion, speaker=speaker), atol=2 / 32768)
+
+
+def test_json_is_the_library_s_answer_in_full_precision(clip, checkpoint):
+    result = sercore("predict", clip, "--checkpoint", checkpoint, "--json")
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)
+    expected = Predictor(checkpoint).predict(clip)
+    assert (row["file"], row["label"]) == (str(clip), expected.label)
+    assert row["confidence"] == pytest.approx(expected.confidence, abs=1e-6)
+    assert {emotion: row[emotion] for emotion in EMOTIONS} == pytest.approx(expected.probabilities, abs=1e-6)
+    assert "Synthetic speech: no score here is a result." in result.stderr
+
+
+def test_the_table_shows_per_cent_and_the_csv_full_precision(clip, checkpoint, tmp_path):
+    result = sercore("predict", clip, "--checkpoint", checkpoint, "--csv", tmp_path / "new" / "out.csv")
+    assert result.exit_code == 0, result.output
+    expected = Predictor(checkpoint).predict(clip)
+    head, row = result.stdout.splitlines()
+    assert head.split() == ["file", "label", "confidence", *EMOTIONS, "remarks"]
+    shown = [f"{100 * p:.1f}" for p in (expected.confidence, *expected.probabilities.values())]
+    assert row.split()[:11] == [str(clip), expected.label, *shown]
+    assert "Not sure" in row
+    written = pd.read_csv(tmp_path / "new" / "out.csv").iloc[0]
+    assert {e: written[e] for e in EMOTIONS} == pytest.approx(expected.probabilities, abs=1e-12)
+
+
+def test_a_bad_file_is_reported_and_the_others_go_on(clip, checkpoint, tmp_path):
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    clip.rename(tmp_path / "folder" / "deep" / "good.wav")
+    (tmp_path / "folder" / "junk.wav").write_text("junk")
+    (tmp_path / "folder" / "notes.txt").write_text("not audio")
+    words = ("predict", tmp_path / "none.wav", tmp_path / "folder", "--checkpoint", checkpoint)
+
+    rows = json.loads((result := sercore(*words, "--json")).stdout)
+    assert result.exit_code == 1
+    assert [row["file"].removeprefix(f"{tmp_path}/") for row in rows] == [
+        "none.wav", "folder/deep/good.wav", "folder/junk.wav",
+    ]  # fmt: skip
+    assert "No file at" in rows[0]["error"] and "Cannot read junk.wav" in rows[2]["error"]
+    assert rows[1]["error"] == "" and "label" not in rows[0]
+
+    lines = (result := sercore(*words)).stdout.splitlines()
+    assert result.exit_code == 1
+    assert "No file at" in lines[1] and "Not sure" in lines[2] and "Cannot read junk.wav" in lines[3]
+
+
+def test_a_folder_without_audio_is_an_error(checkpoint, tmp_path):
+    assert_error(sercore("predict", tmp_path, "--checkpoint", checkpoint), f"No audio in folder {tmp_path}")
+
+
+def test_timeline_has_a_row_a_window(checkpoint, tmp_path, voice):
+    sf.write(tmp_path / "long.wav", np.tile(voice, 3), 16_000)
+    result = sercore("timeline", tmp_path / "long.wav", "--checkpoint", checkpoint, "--hop-s", 0.5, "--csv",
+                     tmp_path / "t.csv")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    expected = Predictor(checkpoint).timeline(tmp_path / "long.wav", hop_s=0.5)
+    assert len(result.stdout.splitlines()) == 1 + len(expected) > 4
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "t.csv"), expected)
+
+
+# --- evaluate --------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_leaves_out_the_speakers_that_the_checkpoint_has_heard(checkpoint, corpus):
+    result = sercore("evaluate", checkpoint, "--corpus", "synthetic", "--root", corpus)
+    assert result.exit_code == 0, result.output
+    assert "heard 2 of these speakers: they are left out." in result.stdout
+    assert "16 clips, 0 unusable" in result.stdout and "over 2 speakers" in result.stdout
+    assert "synthetic-05" in result.stdout and "synthetic-14" in result.stdout
+    assert "synthetic-01" not in result.stdout and "synthetic-04" not in result.stdout
+    assert "Synthetic speech: no score here is a result." in result.stderr
+
+    table = Predictor(checkpoint).predict_files(sorted(corpus.glob("Actor_05/*")) + sorted(corpus.glob("Actor_14/*")))
+    uar = np.mean(table["label"] == np.tile(EMOTIONS, 2))
+    assert f"uar      {uar:.3f}, 95 % interval" in result.stdout
+
+
+def test_evaluate_says_so_when_heard_speakers_are_included(checkpoint, corpus):
+    result = sercore("evaluate", checkpoint, "--corpus", "synthetic", "--root", corpus, "--include-seen")
+    assert result.exit_code == 0, result.output
+    assert "heard 2 of these speakers: THESE SCORES ARE NOT HONEST." in result.stdout
+    assert "32 clips, 0 unusable" in result.stdout and "synthetic-01" in result.stdout
+
+
+@pytest.mark.parametrize("info", [{"train_speakers": LEVELS}, {}], ids=["all heard", "does not say"])
+def test_evaluate_refuses_when_no_speaker_is_unheard(info, corpus, tmp_path):
+    path = checkpoint_with(tmp_path / "m.safetensors", info)
+    result = sercore("evaluate", path, "--corpus", "synthetic", "--root", corpus)
+    assert_error(result, "No unseen speaker: m.safetensors")
+    assert "`sercore crossval`" in result.stderr and "uar" not in result.stdout
+
+
+# --- train, crossval -------------------------------------------------------------------------------------------------
+
+
+def test_train_writes_a_checkpoint_that_names_its_speakers(corpus, tmp_path):
+    out = tmp_path / "model.safetensors"
+    result = sercore("train", "--corpus", "synthetic", "--root", corpus, "--out", out, "--epochs", 1, "--seed", 3)
+    assert result.exit_code == 0, result.output
+    assert f"{out}: best epoch 1 of 1" in result.stdout and "sercore crossval" in result.stdout
+    info = load_checkpoint(out)[1]["info"]
+    assert sorted(info["train_speakers"] + info["val_speakers"]) == LEVELS
+    assert (info["corpus"], info["seed"], len(info["val_speakers"])) == ("synthetic", 3, 2)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Stands in for the training of `cross_validate`; keeps what it was asked for."""
+    calls = []
+
+    def cross_validate(clips, *, protocol, recipe, folds, results_dir):
+        calls.append({"protocol": protocol, "recipe": recipe, "folds": folds, "results_dir": results_dir})
+        seed = recipe.train.seed
+        rows = [dict.fromkeys(experiments.RESULT_COLUMNS, 0) | {"fold": f, "seed": seed, "accuracy": a, "uar": a - 0.1}
+                for f, a in (("0", 0.4 + seed / 10), ("1", 0.6 + seed / 10))]  # fmt: skip
+        return pd.DataFrame(rows, columns=list(experiments.RESULT_COLUMNS))
+
+    monkeypatch.setattr(experiments, "cross_validate", cross_validate)
+    return calls
+
+
+def test_crossval_trains_and_keeps_synthetic_scores_apart(corpus, own_folders):
+    result = sercore("crossval", "--corpus", "synthetic", "--root", corpus, "--protocol", "leave_one_speaker_out",
+                     "--folds", "1", "--epochs", 1)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "over 1 folds" in result.stdout and "leaky" not in result.stdout
+    kept = list((own_folders / "cli-runs").glob("*_results/cnn_leave_one_speaker_out.csv"))
+    assert len(kept) == 1 and f"Recorded in {kept[0].parent}" in result.stderr
+    assert pd.read_csv(kept[0])["n_test"].tolist() == [8]
+
+
+def test_crossval_repeats_over_seeds_and_sums_up(corpus, measured, own_folders):
+    result = sercore("crossval", "--corpus", "synthetic", "--root", corpus, "--seeds", "0,1", "--folds", "0,1")
+    assert result.exit_code == 0, result.output
+    assert [call["recipe"].train.seed for call in measured] == [0, 1]
+    assert {tuple(call["folds"]) for call in measured} == {("0", "1")}
+    assert {call["recipe"].train.epochs for call in measured} == {6}
+    assert "accuracy 0.550 ± 0.129 over 4 folds" in result.stdout
+    assert "uar      0.450 ± 0.129 over 4 folds" in result.stdout
+
+
+def test_a_random_split_is_called_leaky_beside_the_honest_score(corpus, measured, own_folders):
+    words = ("crossval", "--corpus", "synthetic", "--root", corpus, "--protocol", "random_5fold")
+    assert "leaky: the test speakers were heard in training. UAR on unseen speakers: unknown" in sercore(*words).stdout
+    honest = measured[0]["results_dir"] / "cnn_speaker_5fold.csv"
+    honest.parent.mkdir(parents=True, exist_ok=True)
+    honest.write_text("uar\n0.25\n0.35\n")
+    assert "UAR on unseen speakers: 0.300" in sercore(*words).stdout
+    honest.unlink()
+
+
+@pytest.mark.parametrize("options", [(), ("--epochs", "2")])
+def test_only_the_documented_recipe_on_the_whole_corpus_is_recorded(measured, corpus, tmp_path, monkeypatch, options):
+    """Clips of RAVDESS's names, in RAVDESS's place, stand in for it here."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ravdess").symlink_to(corpus)
+    monkeypatch.setenv("SERCORE_DATA", str(tmp_path / "data"))
+    result = sercore("crossval", *options)
+    assert result.exit_code == 0, result.output
+    assert "Synthetic" not in result.stderr and "ravdess: 32 clips of 4 speakers" in result.stderr
+    assert measured[0]["results_dir"].name == ("trial_results" if options else "results")
+    assert measured[0]["recipe"].train.epochs == (2 if options else 50)
+
+
+def test_unknown_folds_and_protocols_are_named(corpus):
+    words = ("crossval", "--corpus", "synthetic", "--root", corpus, "--epochs", 1, "--protocol")
+    assert_error(sercore(*words, "leave_one_speaker_out", "--folds", "9"), "Bad folds ['9'] of leave_one_speaker_out")
+    assert_error(sercore(*words, "speaker_7fold"), "Bad protocol 'speaker_7fold'")
+
+
+def test_a_folder_named_without_its_corpus_is_taken_for_real_speech(corpus, measured):
+    result = sercore("crossval", "--root", corpus)
+    assert "ravdess: 32 clips" in result.stderr and "Synthetic" not in result.stderr
+    assert measured[0]["results_dir"].name == "trial_results"
+
+
+# --- extract, verify -------------------------------------------------------------------------------------------------
+
+
+def test_extract_fills_the_cache_and_counts(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("SERCORE_CACHE", str(tmp_path / "cache"))
+    result = sercore("extract", "--corpus", "synthetic", "--root", corpus)
+    assert result.exit_code == 0, result.output
+    assert f"log_mel of 32 of 32 clips is in {tmp_path / 'cache' / 'features'}" in result.stdout
+    entries = list((tmp_path / "cache" / "features").rglob("*.npy"))
+    assert len(entries) == 32 and np.load(io.BytesIO(entries[0].read_bytes())).shape[0] == 64
+
+
+def test_verify_lists_what_is_wrong(corpus, tmp_path):
+    broken = tmp_path / "Actor_01" / "03-01-01-01-01-01-01.wav"
+    broken.parent.mkdir()
+    broken.write_text("junk")
+    (tmp_path / "music.wav").write_text("junk")
+    result = sercore("verify", "ravdess", "--root", tmp_path)
+    assert result.exit_code == 1
+    assert "ravdess: expected 1440, found 0" in result.stdout
+    assert "missing 1439" in result.stdout and "… and 1419 more" in result.stdout
+    assert f"  {broken} " in result.stdout and "Bad RAVDESS file name 'music.wav'" in result.stdout
+
+
+def test_verify_passes_a_whole_corpus(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "expected_files", lambda channel: ["03-01-05-01-02-01-12"])
+    (tmp_path / "03-01-05-01-02-01-12.wav").parent.mkdir(exist_ok=True)
+    sf.write(tmp_path / "03-01-05-01-02-01-12.wav", np.full(100, 0.1), 16_000)
+    result = sercore("verify", "synthetic", "--root", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "synthetic: expected 1, found 1" in result.stdout and "missing 0" in result.stdout
