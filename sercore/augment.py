@@ -243,19 +243,3 @@ def mixup(X, targets, *, rng, alpha=0.2):
     share = float(rng.beta(alpha, alpha))
     other = rng.permutation(len(X))
     return share * X + (1 - share) * X[other], share * targets + (1 - share) * targets[other]
-
-
-def balanced_weights(emotions):
-    """Weigh clips so that every emotion is drawn equally often.
-
-    Parameters
-    ----------
-    emotions : sequence [shape=(n,)]
-
-    Returns
-    -------
-    weights : np.ndarray [shape=(n,)]
-        Probabilities, adding up to one.
-    """
-    values, inverse, counts = np.unique(np.asarray(emotions), return_inverse=True, return_counts=True)
-    return 1.0 / (len(values) * counts[inverse])

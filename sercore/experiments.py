@@ -18,7 +18,7 @@ from sercore.evaluate import PROBA_COLUMNS, fit_temperature, scores, targets_of
 from sercore.features import FeatureConfig, extract
 from sercore.models import count_parameters, predict_logits, save_checkpoint, softmax
 from sercore.splits import hold_out_validation, make_folds
-from sercore.train import TrainConfig, fit
+from sercore.train import TrainConfig, fit, processes
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,8 @@ def recipe_for(profile=None, **changes):
     """
     recipe = Recipe(**changes)
     if (profile or settings.profile()) == "smoke":
-        recipe = replace(recipe, copies=1, train=replace(recipe.train, epochs=6, patience=6))
+        # Few clips make few steps: smaller batches, and a mean of the weights with a shorter memory.
+        recipe = replace(recipe, copies=1, train=replace(recipe.train, epochs=12, batch_size=16, ema_decay=0.9))
     return recipe
 
 
@@ -114,13 +115,15 @@ def prepare(clips, *, recipe=Recipe(), progress=True):
     -------
     prepared : Prepared
     """
-    features = extract(clips, config=recipe.features, on_error="warn", progress=progress)
-    usable = [feature is not None for feature in features]
-    clips = clips[usable].reset_index(drop=True)
-    features = [feature for feature in features if feature is not None]
     copies = None
-    if recipe.copies:
-        copies = extract(clips, config=recipe.features, augment=recipe.augment, copies=recipe.copies, progress=progress)
+    with processes().main_process_first():  # the others then find everything in the cache
+        features = extract(clips, config=recipe.features, on_error="warn", progress=progress)
+        usable = [feature is not None for feature in features]
+        clips = clips[usable].reset_index(drop=True)
+        features = [feature for feature in features if feature is not None]
+        if recipe.copies:
+            options = {"augment": recipe.augment, "copies": recipe.copies}
+            copies = extract(clips, config=recipe.features, **options, progress=progress)
     return Prepared(clips, features, copies)
 
 
@@ -353,6 +356,8 @@ def read_out_of_fold(
 
 def _record(path, rows, keys):
     """Put rows into a CSV in place of those with the same keys, written whole or not at all."""
+    if not processes().is_main_process:
+        return
     if path.exists():
         old = pd.read_csv(path, dtype={"fold": str, "commit": str})
         merged = old.merge(rows[keys].astype(old[keys].dtypes), on=keys, how="left", indicator=True)
@@ -407,5 +412,8 @@ def train_final(clips, path, *, recipe=Recipe(), info=None, progress=True):
         "parameters": count_parameters(model),
         "commit": _commit(),
     } | (info or {})
-    save_checkpoint(path, model, name=recipe.model, feature_config=recipe.features, temperature=temperature, info=facts)
+    if processes().is_main_process:
+        save_checkpoint(
+            path, model, name=recipe.model, feature_config=recipe.features, temperature=temperature, info=facts
+        )
     return facts

@@ -4,7 +4,9 @@ import hashlib
 import io
 import json
 import logging
+import zipfile
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import librosa
@@ -411,26 +413,30 @@ def extract(clips, *, config=FeatureConfig(), kind="log_mel", augment=None, copi
 
 
 def _extract_one(path, config, kind, augment, variants, seed, folder):
+    try:
+        return _variants_of(path, config, kind, augment, variants, seed, folder)
+    except (AudioError, OSError) as error:
+        return AudioError(f"{path}: {error}")
+
+
+def _variants_of(path, config, kind, augment, variants, seed, folder):
     identity = hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
     y, features = None, []
     for variant in variants:
         recipe = {
             "audio": identity, "config": asdict(config), "kind": kind,
             "versions": [FEATURES_VERSION, librosa.__version__, soxr.__version__],
-            "augment": None if variant is None else [repr(augment), variant, seed],
+            "augment": None if variant is None else [repr(augment), version("audiomentations"), variant, seed],
         }  # fmt: skip
         key = hashlib.blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=16).hexdigest()
         entry = folder / key[:2] / f"{key}.npy" if folder else None
         feature = _read(entry)
         if feature is None:
-            try:
-                y = load_audio(path, sr=config.sr) if y is None else y
-                rng = None if variant is None else np.random.default_rng([seed, variant, int(identity[:8], 16)])
-                # Trimmed before it is varied: added noise would hide the quiet ends from the trimming after it.
-                varied = y if variant is None else augment(_trim(y, config), sr=config.sr, rng=rng)
-                feature = compute(varied, config=config, kind=kind)
-            except AudioError as error:
-                return AudioError(f"{path}: {error}")
+            y = load_audio(path, sr=config.sr) if y is None else y
+            rng = None if variant is None else np.random.default_rng([seed, variant, int(identity[:8], 16)])
+            # Trimmed before it is varied: added noise would hide the quiet ends from the trimming after it.
+            varied = y if variant is None else augment(_trim(y, config), sr=config.sr, rng=rng)
+            feature = compute(varied, config=config, kind=kind)
             if entry:
                 buffer = io.BytesIO()
                 np.save(buffer, feature, allow_pickle=False)
@@ -444,6 +450,6 @@ def _read(entry):
         return None
     try:
         return np.load(entry, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         logger.warning("Damaged cache entry %s (%s): computed again.", entry, error)
         return None

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import safetensors
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list, set_seed
 from safetensors.torch import save
 from sklearn.metrics import balanced_accuracy_score
 from torch import nn
@@ -174,6 +174,8 @@ def fit(name, train_set, val_features=None, val_targets=None, *, config=TrainCon
             row["val_loss"] = float(nn.functional.cross_entropy(logits, torch.as_tensor(val_targets)))
             row["val_uar"] = float(balanced_accuracy_score(val_targets, logits.argmax(dim=1)))
         row["seconds"] = time.perf_counter() - started
+        # All processes go on, or stop, by the figures of one.
+        [row] = broadcast_object_list([row])
         state.history.append(row)
         if not (val_features and state.best_epoch) or row["val_uar"] > state.history[state.best_epoch - 1]["val_uar"]:
             state.best_epoch = epoch
@@ -217,12 +219,23 @@ def one_cycle(step, n_steps, *, peak, warmup=0.3):
     return end + (peak - end) * (1 + math.cos(math.pi * share)) / 2
 
 
+def processes():
+    """Tell where this process stands among those that ``accelerate launch`` started.
+
+    Returns
+    -------
+    state : accelerate.PartialState
+        ``is_main_process`` is True for the one that writes files, and where there is only one.
+    """
+    # Without cpu=True, processes launched on a machine without a GPU would each take themselves for the only one.
+    return PartialState(cpu=settings.device() == "cpu")
+
+
 def _accelerator(config):
     device = settings.device()
     precision = config.mixed_precision
     if precision == "auto":
         precision = "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "no"
-    # Without cpu=True, processes launched on a machine without a GPU would each train a copy of their own.
     return Accelerator(cpu=device == "cpu", mixed_precision=precision)
 
 

@@ -26,16 +26,14 @@ MAX_UPLOAD_MB = 30
 #: What the file dialog offers: by type, and by suffix where a system does not know the type.
 ACCEPT = "audio/*,.wav,.flac,.ogg,.mp3,.aiff,.aif"
 
-_FORMATS = {".mp3": "mpeg", ".ogg": "ogg", ".oga": "ogg", ".opus": "ogg", ".flac": "flac", ".aiff": "aiff"}
+_FORMATS = {".mp3": "mpeg", ".ogg": "ogg", ".opus": "ogg", ".flac": "flac", ".aiff": "aiff", ".aif": "aiff"}
 _COLUMNS = ["file", "label", "confidence", *EMOTIONS, "duration_s", "warnings", "error"]
-_SMALL = {"font.size": 9, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8}
 # JupyterLab's variables follow its theme, light or dark; the values after the comma serve elsewhere.
 _STYLE = """<style>
 .ser-demo {max-width: 1040px; color: var(--jp-ui-font-color1, #1f2328)}
 .ser-demo .widget-html-content, .ser-demo p {line-height: 1.45; margin: 0 0 4px}
-.ser-demo h2 {font-size: 20px; margin: 0 0 2px}
+.ser-demo h2 {font-size: 20px; margin: 0 0 2px} .ser-demo img {display: block; border-radius: 4px; width: 100%}
 .ser-demo .ser-small {font-size: 13px; font-weight: 400; color: var(--jp-ui-font-color2, #57606a)}
-.ser-demo img {border-radius: 4px; width: 100%}
 .ser-card {border: 1px solid var(--jp-border-color1, #c4c9d0); border-radius: 8px; padding: 14px 16px; margin: 8px 2px;
   background: var(--jp-layout-color1, #fff)}
 .ser-card h3 {font-size: 14px; margin: 0; overflow-wrap: anywhere}
@@ -43,14 +41,11 @@ _STYLE = """<style>
 .ser-card .ser-doubt {margin: 6px 0 0; padding: 6px 12px; border-radius: 6px; background: #fff3cd; color: #3d2f00}
 .ser-card .ser-error {padding-left: 10px; border-left: 8px solid #b3261e; overflow-wrap: anywhere}
 .ser-bars {display: grid; grid-template-columns: max-content 1fr max-content; gap: 9px 12px; font-size: 14px}
-.ser-bars > div {display: contents}
-.ser-bars .ser-best {font-weight: 700}
-.ser-bars .ser-number {text-align: right; font-variant-numeric: tabular-nums}
+.ser-bars > div {display: contents} .ser-bars .ser-best {font-weight: 700}
+.ser-bars .ser-number {text-align: right}
 .ser-track {height: 16px; align-self: center; background: var(--jp-layout-color2, #eef0f2)}
-.ser-track, .ser-track span {display: block; border-radius: 3px}
-.ser-track span {height: 100%; min-width: 2px}
-.ser-table {overflow-x: auto; font-size: 13px}
-.ser-table table {border-collapse: collapse; width: 100%}
+.ser-track, .ser-track span {display: block; border-radius: 3px} .ser-track span {height: 100%; min-width: 2px}
+.ser-table {overflow-x: auto; font-size: 13px} .ser-table table {border-collapse: collapse; width: 100%}
 .ser-table caption {text-align: left; font-weight: 600; padding: 4px 0}
 .ser-table th, .ser-table td {text-align: left; padding: 4px 12px 4px 0; vertical-align: top; white-space: nowrap;
   border-bottom: 1px solid var(--jp-border-color2, #e0e0e0)}
@@ -94,7 +89,8 @@ class Demo(widgets.VBox):
         self.results = widgets.VBox()
         self.upload.observe(self._on_upload, names="value")
         self.clear.on_click(lambda _: self._forget())
-        controls = widgets.HBox([self.upload, self.clear, self.download], layout=widgets.Layout(flex_flow="row wrap"))
+        row = widgets.Layout(flex_flow="row wrap", align_items="center")
+        controls = widgets.HBox([self.upload, self.clear, self.download], layout=row)
         super().__init__([widgets.HTML(_STYLE + _INTRO), controls, self.status, self.results, self.table])
         self.add_class("ser-demo")
         self._forget()
@@ -186,7 +182,7 @@ def build_demo(predictor=None):
     ConfigError
         If the shipped weights are missing.
     """
-    return Demo(Predictor() if predictor is None else predictor)
+    return Demo(predictor or Predictor())
 
 
 _INTRO = f"""<h2>Which emotion is in the voice?</h2>
@@ -203,10 +199,8 @@ def _close(widget):
 
 def _head(name, prediction):
     best, second = sorted(EMOTIONS, key=prediction.probabilities.get, reverse=True)[:2]
-    if prediction.confidence < MIN_CONFIDENCE:
-        verdict = f"not sure: {best} or {second}"
-    else:
-        verdict = f"{best}, {_percent(prediction.confidence)} sure"
+    sure = prediction.confidence >= MIN_CONFIDENCE
+    verdict = f"{best}, {_percent(prediction.confidence)} sure" if sure else f"not sure: {best} or {second}"
     return (
         f'<h3>{escape(name)} <span class="ser-small">({prediction.duration_s:.1f} s)</span></h3>'
         f'<p class="ser-verdict" style="border-left: 8px solid {COLORS[best]}">{verdict}</p>'
@@ -227,13 +221,13 @@ def _bars(prediction):
     for emotion, share in prediction.probabilities.items():
         mark, best = ("▶ ", " ser-best") if emotion == prediction.label else ("", "")
         bar = f'<span style="width: {share:.1%}; background: {COLORS[emotion]}"></span>'
-        rows.append(
-            f'<div role="listitem"><span class="ser-name{best}">{mark}{emotion}</span>'
-            f'<span class="ser-track" aria-hidden="true">{bar}</span>'
-            f'<span class="ser-number{best}">{_percent(share)}</span></div>'
-        )
-    label = "Calibrated probability of each emotion"
-    return f'<div class="ser-bars" role="list" aria-label="{label}">{"".join(rows)}</div>'
+        rows += [
+            f'<div role="listitem"><span class="ser-name{best}">{mark}{emotion}</span>',
+            f'<span class="ser-track" aria-hidden="true">{bar}</span>',
+            f'<span class="ser-number{best}">{_percent(share)}</span></div>',
+        ]
+    title = 'role="list" aria-label="Calibrated probability of each emotion"'
+    return f'<div class="ser-bars" {title}>{"".join(rows)}</div>'
 
 
 def _percent(share):
@@ -245,7 +239,7 @@ def _picture(y, config, name):
     S_db = log_mel(y, sr=config.sr, config=config)
     step = -(-S_db.shape[1] // 2000)
     # A Figure of its own: pyplot would keep it, and a notebook would show it a second time.
-    with mpl.rc_context(_SMALL):
+    with mpl.rc_context({"font.size": 9, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8}):
         figure = Figure(figsize=(6, 3.4), layout="constrained")
         over, under = figure.subplots(2, sharex=True, height_ratios=(1, 1.6))
         plot_waveform(y, sr=config.sr, ax=over).set(xlabel="", ylabel="Amplitude")
@@ -268,10 +262,8 @@ def _table(rows):
         body.append(f'<tr><th scope="row">{escape(row["file"])}</th>')
         body += [f"<td>{escape(cell)}</td>" for cell in cells]
     head = "".join(f'<th scope="col">{text}</th>' for text in ("File", "Emotion", "Confidence", "Duration", "Remarks"))
-    return (
-        '<div class="ser-table"><table><caption>All recordings of this session</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-    )
+    top = f"<caption>All recordings of this session</caption><thead><tr>{head}</tr></thead>"
+    return f'<div class="ser-table"><table>{top}<tbody>{"".join(body)}</tbody></table></div>'
 
 
 def _csv_link(clips):

@@ -61,7 +61,7 @@ def checkpoint_with(path, info):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """An untrained network that says it has heard two of the four speakers."""
-    info = {"corpus": "synthetic", "train_speakers": LEVELS[:1], "val_speakers": LEVELS[1:2]}
+    info = {"corpus": "synthetic", "train_speakers": LEVELS[:2]}
     return checkpoint_with(tmp_path_factory.mktemp("model") / "two.safetensors", info)
 
 
@@ -235,12 +235,14 @@ def test_evaluate_refuses_when_no_speaker_is_unheard(info, corpus, tmp_path):
 
 def test_train_writes_a_checkpoint_that_names_its_speakers(corpus, tmp_path):
     out = tmp_path / "model.safetensors"
-    result = sercore("train", "--corpus", "synthetic", "--root", corpus, "--out", out, "--epochs", 1, "--seed", 3)
+    words = ("train", "--corpus", "synthetic", "--root", corpus, "--out", out, "--epochs", 1, "--seed", 3)
+    result = sercore(*words, "--hold-out", LEVELS[0])
     assert result.exit_code == 0, result.output
-    assert f"{out}: best epoch 1 of 1" in result.stdout and "sercore crossval" in result.stdout
+    assert f"{out}: trained on 3 speakers" in result.stdout and "sercore crossval" in result.stdout
     info = load_checkpoint(out)[1]["info"]
-    assert sorted(info["train_speakers"] + info["val_speakers"]) == LEVELS
-    assert (info["corpus"], info["seed"], len(info["val_speakers"])) == ("synthetic", 3, 2)
+    assert info["train_speakers"] == LEVELS[1:]
+    assert (info["corpus"], info["seed"], len(info["temperature_from"])) == ("synthetic", 3, 2)
+    assert_error(sercore(*words, "--hold-out", "synthetic-99"), "Bad speakers ['synthetic-99']")
 
 
 @pytest.fixture

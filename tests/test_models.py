@@ -114,7 +114,12 @@ def _wrong_shape(path):
 
 @pytest.mark.parametrize(
     ("make", "words"),
-    [(_missing, "No checkpoint"), (_not_safetensors, "safetensors"), (_foreign, "version 1"), (_wrong_shape, "do not fit")],
+    [
+        (_missing, "No checkpoint"),
+        (_not_safetensors, "safetensors"),
+        (_foreign, "version 1"),
+        (_wrong_shape, "do not fit"),
+    ],
 )
 def test_a_bad_checkpoint_is_a_clear_error(make, words, tmp_path):
     with pytest.raises(ConfigError, match=words):
