@@ -40,6 +40,7 @@ lab: $(INSTALLED)
 
 figures: $(INSTALLED)
 	SERCORE_PROFILE=full SERCORE_FIGURES=figures $(EXECUTE) --inplace $(NOTEBOOKS)
+	$(BIN)/python notebooks/clean_outputs.py $(NOTEBOOKS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

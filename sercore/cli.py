@@ -148,16 +148,14 @@ def timeline(file: Path, hop_s: float = 1.0, checkpoint: Checkpoint = None, csv:
 @app.command()
 def train(corpus: Corpus = None, root: Root = None, out: Path = Path("model.safetensors"), model: str = "cnn",
           epochs: Epochs = None, seed: int = settings.SEED,
-          hold_out: Annotated[str, typer.Option(help="Speakers to leave for evaluate: ravdess-01,ravdess-02.")] = ""):  # fmt: skip
+          hold_out: Annotated[str, typer.Option(help="Speakers to leave out: ravdess-01,ravdess-02.")] = ""):  # fmt: skip
     """Train on every speaker, and write a checkpoint. A killed run resumes."""
     from sercore.experiments import train_final
 
     clips = _load(corpus, root)
     left_out = set(filter(None, hold_out.split(",")))
     if unknown := left_out - set(clips["speaker"]):
-        raise ConfigError(
-            f"Bad speakers {sorted(unknown)}: expected some of {sorted(clips['speaker'].unique())}."
-        )
+        raise ConfigError(f"Bad speakers {sorted(unknown)}: expected some of {sorted(clips['speaker'].unique())}.")
     clips = clips[~clips["speaker"].isin(left_out)].reset_index(drop=True)
     facts = train_final(clips, out, recipe=_recipe(clips, model, seed, epochs))
     typer.echo(f"{out}: trained on {len(facts['train_speakers'])} speakers in {facts['minutes']:.1f} minutes.")

@@ -211,7 +211,7 @@ def pitch(y, *, sr, config=FeatureConfig()):
     """Follow the fundamental frequency of the voice by YIN.
 
     A frame is voiced if it is within 30 dB of the loudest one and repeats itself: its autocorrelation at the
-    period found is above 0.6. Medians over a clip come within half a semitone of `librosa.pyin`, ten times as fast.
+    period found is above 0.6. Medians over a clip come within about a semitone of `librosa.pyin`, ten times as fast.
 
     Parameters
     ----------

@@ -116,7 +116,9 @@ def plot_departures(centres, *, reach, label, ax=None):
     ax.axvspan(*reach, color="#E0E0E0", zorder=0)
     ax.axvline(0, color=INK, linewidth=1.5)
     ax.hlines(range(len(order)), 0, centres[order], color=PALE, linewidth=2)
-    ax.scatter(centres[order], range(len(order)), s=180, color=[COLORS[name] for name in order], edgecolor=INK, zorder=3)
+    ax.scatter(
+        centres[order], range(len(order)), s=180, color=[COLORS[name] for name in order], edgecolor=INK, zorder=3
+    )
     ax.set_yticks(range(len(order)), order)
     return _label(ax, label, "Emotion", grid="x", ylim=(len(order) - 0.5, -0.5))
 

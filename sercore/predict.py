@@ -181,7 +181,8 @@ class Predictor:
             len(recording[0]) / recording[1] if isinstance(recording, tuple) else describe_audio(recording).duration_s
         )
         rows = []
-        for start_s in np.arange(0.0, max(duration_s - window_s, 0.0) + hop_s / 2, hop_s):
+        starts = hop_s * np.arange(1 + int(np.ceil(max(duration_s - window_s, 0.0) / hop_s)))
+        for start_s in starts[starts < duration_s]:
             row = {"start_s": start_s, "end_s": min(start_s + window_s, duration_s), "label": "silence"}
             y = self._part(recording, start_s, window_s)
             if y is not None:

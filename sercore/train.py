@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import safetensors
 import torch
@@ -20,9 +21,11 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from sercore import settings
+from sercore.augment import mixup
 from sercore.dataset import EpochSampler
 from sercore.errors import ConfigError
 from sercore.features import FeatureConfig
+from sercore.labels import EMOTIONS
 from sercore.models import build_model, predict_logits
 
 
@@ -42,6 +45,8 @@ class TrainConfig:
     weight_decay : float
         Of AdamW.
     label_smoothing : float in [0, 1)
+    mixup_alpha : float
+        Of `sercore.augment.mixup`; 0 leaves the clips as they are.
     ema_decay : float in [0, 1)
         Of the running mean of the weights, one update a step; it is what is evaluated and kept.
     patience : int
@@ -59,6 +64,7 @@ class TrainConfig:
     warmup: float = 0.3
     weight_decay: float = 0.02
     label_smoothing: float = 0.05
+    mixup_alpha: float = 0.0
     ema_decay: float = 0.99
     patience: int = 20
     balance: bool = True
@@ -244,13 +250,19 @@ def _train_epoch(accelerator, model, average, optimizer, loader, criterion, conf
     # Dropout too must not depend on what ran before: the seed is set anew each epoch, apart in each process.
     torch.manual_seed(config.seed * 100_003 + epoch * 101 + accelerator.process_index)
     model.train()
+    rng = np.random.default_rng([config.seed, epoch, accelerator.process_index])
     losses, hits = [], []
     for i, (X, targets) in enumerate(loader):
         for group in optimizer.param_groups:
             group["lr"] = one_cycle((epoch - 1) * len(loader) + i, n_steps, peak=config.lr, warmup=config.warmup)
+        goals = targets
+        if config.mixup_alpha:
+            X, goals = mixup(
+                X, nn.functional.one_hot(targets, len(EMOTIONS)).to(X.dtype), rng=rng, alpha=config.mixup_alpha
+            )
         with accelerator.autocast():
             logits = model(X)
-            loss = criterion(logits, targets)
+            loss = criterion(logits, goals)
         accelerator.backward(loss)
         optimizer.step()
         optimizer.zero_grad()

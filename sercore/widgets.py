@@ -128,6 +128,16 @@ class Demo(widgets.VBox):
         self._say(f"{n} recording{'s' * (n > 1)}{f', {n_bad} of them unusable' * bool(n_bad)}.")
         return prediction
 
+    def snapshot(self):
+        """Give what is shown, without the players, as HTML that needs no kernel: for a saved notebook.
+
+        Returns
+        -------
+        html : str
+        """
+        parts = [_html(widget) for widget in (self.status, self.results, self.table)]
+        return f'{_STYLE}<div class="ser-demo">{"".join(parts)}</div>'
+
     def _listen(self, name, content):
         if len(content) > MAX_UPLOAD_MB * 10**6:
             raise AudioError(f"Too large: {name} has {len(content) / 1e6:.0f} MB, expected at most {MAX_UPLOAD_MB} MB.")
@@ -189,6 +199,13 @@ _INTRO = f"""<h2>Which emotion is in the voice?</h2>
 <p>Choose one recording or several: WAV, FLAC, OGG, MP3 or AIFF, one person speaking for one to ten seconds.</p>
 <p class="ser-small">At most {MAX_UPLOAD_MB} MB at a time where <code>make lab</code> started Jupyter; a plain start
 loses more than 10 MB without a word. Recordings stay in this session's memory and are written nowhere.</p>"""
+
+
+def _html(widget):
+    if isinstance(widget, widgets.HTML):
+        return widget.value
+    inside = "".join(_html(child) for child in getattr(widget, "children", ()))
+    return f'<div class="{" ".join(widget._dom_classes)}">{inside}</div>' if inside else ""
 
 
 def _close(widget):

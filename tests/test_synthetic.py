@@ -89,9 +89,7 @@ def test_vowels_have_their_formants():
     door = int(0.82 * y.size / 256)
     power = (np.abs(librosa.stft(y, n_fft=1024, hop_length=256)) ** 2)[:, door - 4 : door + 4].mean(axis=1)
     hz = librosa.fft_frequencies(sr=16000, n_fft=1024)
-    low, gap, third = (
-        power[(hz > a) & (hz < b)].mean() for a, b in ((400, 1000), (1500, 2000), (2200, 2700))
-    )
+    low, gap, third = (power[(hz > a) & (hz < b)].mean() for a, b in ((400, 1000), (1500, 2000), (2200, 2700)))
     assert 10 * np.log10(low / gap) > 15
     assert 10 * np.log10(third / gap) > 3
 

@@ -109,6 +109,14 @@ def test_one_seed_gives_one_history_and_another_seed_another(data):
     assert not timeless(one).equals(timeless(other))
 
 
+def test_mixup_blends_what_it_learns_from(data):
+    plain, mixed = (
+        fit("cnn", *data, config=replace(CONFIG, epochs=2, mixup_alpha=alpha), progress=False).history
+        for alpha in (0, 0.4)
+    )
+    assert mixed["train_loss"].iloc[-1] > plain["train_loss"].iloc[-1]
+
+
 def test_it_stops_when_patience_is_over(data):
     train_set, features, targets = data
     # Labels that the features say nothing about: validation cannot go on getting better.

@@ -207,3 +207,11 @@ def test_the_shipped_weights_are_the_default():
     else:
         with pytest.raises(ConfigError, match="No checkpoint"):
             build_demo()
+
+
+def test_a_snapshot_shows_the_cards_without_a_kernel(demo):
+    demo.add("<b>a.wav", encode(synthesize("happy")))
+    html = demo.snapshot()
+    assert "&lt;b&gt;a.wav" in html and "<b>a.wav" not in html
+    assert html.count("<img ") == 1 and "<audio" not in html
+    assert "1 recording." in html
