@@ -308,7 +308,9 @@ def plot_leak(table, *, ax=None):
             ax.barh(y, mean, 0.36, color=color, alpha=0.25, hatch=hatch, edgecolor="white")
             ax.errorbar(mean, y, xerr=np.nan_to_num(sd), color=INK, capsize=6)
             ax.plot(100 * folds[measure], [y] * len(folds), marker, color=color, mec="white", markersize=10)
-            ax.text(1, y, f"{_title(measure)} {mean:.1f}{'' if np.isnan(sd) else f' ± {sd:.1f}'} %", va="center")
+            # Beside a short bar, inside a long one: never under the marks.
+            x = 1 if mean > 50 else 100 * folds[measure].max() + 4
+            ax.text(x, y, f"{_title(measure)} {mean:.1f}{'' if np.isnan(sd) else f' ± {sd:.1f}'} %", va="center")
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
     return _label(ax, "Score (%), one mark per fold; bar: mean ± sd", "Split protocol", xlim=(0, 100))

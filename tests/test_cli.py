@@ -276,7 +276,7 @@ def test_crossval_repeats_over_seeds_and_sums_up(corpus, measured, own_folders):
     assert result.exit_code == 0, result.output
     assert [call["recipe"].train.seed for call in measured] == [0, 1]
     assert {tuple(call["folds"]) for call in measured} == {("0", "1")}
-    assert {call["recipe"].train.epochs for call in measured} == {6}
+    assert {call["recipe"].train.epochs for call in measured} == {12}
     assert "accuracy 0.550 ± 0.129 over 4 folds" in result.stdout
     assert "uar      0.450 ± 0.129 over 4 folds" in result.stdout
 
@@ -301,7 +301,7 @@ def test_only_the_documented_recipe_on_the_whole_corpus_is_recorded(measured, co
     assert result.exit_code == 0, result.output
     assert "Synthetic" not in result.stderr and "ravdess: 32 clips of 4 speakers" in result.stderr
     assert measured[0]["results_dir"].name == ("trial_results" if options else "results")
-    assert measured[0]["recipe"].train.epochs == (2 if options else 50)
+    assert measured[0]["recipe"].train.epochs == (2 if options else 40)
 
 
 def test_unknown_folds_and_protocols_are_named(corpus):

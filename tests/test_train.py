@@ -1,5 +1,6 @@
 """Training: what the network is shown, that a seed repeats a run, and that a killed run ends as if it had not been."""
 
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from sercore.dataset import EpochSampler, TrainingSet
 from sercore.errors import ConfigError
 from sercore.train import TrainConfig, fit, one_cycle
 
-CONFIG = TrainConfig(epochs=3, batch_size=16, patience=3)
+CONFIG = TrainConfig(epochs=3, batch_size=16, patience=3, ema_decay=0.5)
 
 
 def bands(n_clips, *, seed=0):
@@ -179,3 +180,36 @@ def test_a_run_killed_half_way_ends_as_if_it_had_not_been(data, tmp_path):
     assert resumed.best_epoch == whole.best_epoch
     for key, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[key]), key
+
+
+LAUNCHED = """
+import json, sys
+sys.path.insert(0, sys.argv[2])
+from test_train import CONFIG, bands, fit, TrainingSet
+from sercore.train import processes
+train_set = TrainingSet(*bands(64), seed=1)
+result = fit("cnn", train_set, *bands(16, seed=1), config=CONFIG, run_dir=sys.argv[1], progress=False)
+facts = [processes().num_processes, result.best_epoch, result.history.drop(columns="seconds").values.tolist()]
+open(f"{sys.argv[1]}/{processes().process_index}.json", "w").write(json.dumps(facts))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(tmp_path):
+    script = tmp_path / "launched.py"
+    script.write_text(LAUNCHED)
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1",
+               "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0",
+               "--num_cpu_threads_per_process=1"]  # fmt: skip
+    done = subprocess.run(
+        [*command, script, tmp_path, os.path.dirname(__file__)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"SERCORE_DEVICE": "cpu"},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert one[0] == 2
+    assert one == other
+    assert len(one[2]) == 3
