@@ -79,7 +79,7 @@ def recipe_for(profile=None, **changes):
     recipe = Recipe(**changes)
     if (profile or settings.profile()) == "smoke":
         # Few clips make few steps: smaller batches, and a mean of the weights with a shorter memory.
-        recipe = replace(recipe, copies=1, train=replace(recipe.train, epochs=12, batch_size=16, ema_decay=0.9))
+        recipe = replace(recipe, copies=1, train=replace(recipe.train, epochs=8, batch_size=16, ema_decay=0.9))
     return recipe
 
 

@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list, set_seed
 from safetensors.torch import save
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import recall_score
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -178,7 +178,7 @@ def fit(name, train_set, val_features=None, val_targets=None, *, config=TrainCon
         if val_features:
             logits = torch.from_numpy(predict_logits(average.module, val_features, config=feature_config))
             row["val_loss"] = float(nn.functional.cross_entropy(logits, torch.as_tensor(val_targets)))
-            row["val_uar"] = float(balanced_accuracy_score(val_targets, logits.argmax(dim=1)))
+            row["val_uar"] = _uar(val_targets, logits.argmax(dim=1).numpy())
         row["seconds"] = time.perf_counter() - started
         # All processes go on, or stop, by the figures of one.
         [row] = broadcast_object_list([row])
@@ -274,8 +274,12 @@ def _train_epoch(accelerator, model, average, optimizer, loader, criterion, conf
     return {
         "lr": optimizer.param_groups[0]["lr"],
         "train_loss": float(accelerator.reduce(torch.stack(losses).mean(), "mean")),
-        "train_uar": float(balanced_accuracy_score(truth, guesses)),
+        "train_uar": _uar(truth, guesses),
     }
+
+
+def _uar(truth, guesses):
+    return float(recall_score(truth, guesses, labels=np.unique(truth), average="macro"))
 
 
 def _fingerprint(name, model_config, config, feature_config, train_set, val_targets):

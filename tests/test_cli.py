@@ -276,7 +276,7 @@ def test_crossval_repeats_over_seeds_and_sums_up(corpus, measured, own_folders):
     assert result.exit_code == 0, result.output
     assert [call["recipe"].train.seed for call in measured] == [0, 1]
     assert {tuple(call["folds"]) for call in measured} == {("0", "1")}
-    assert {call["recipe"].train.epochs for call in measured} == {12}
+    assert {call["recipe"].train.epochs for call in measured} == {8}
     assert "accuracy 0.550 ± 0.129 over 4 folds" in result.stdout
     assert "uar      0.450 ± 0.129 over 4 folds" in result.stdout
 
