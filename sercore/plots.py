@@ -411,7 +411,7 @@ def live_history():
 
     def draw(history):
         nonlocal place
-        fig, axes = plt.subplots(1, 2, figsize=(14, 5))
+        fig, axes = plt.subplots(1, 2, figsize=(12, 5))
         plot_history(history, ax=axes)
         if place:
             place.update(fig)
