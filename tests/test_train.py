@@ -198,15 +198,13 @@ open(f"{sys.argv[1]}/{processes().process_index}.json", "w").write(json.dumps(fa
 def test_two_processes_train_one_network(tmp_path):
     script = tmp_path / "launched.py"
     script.write_text(LAUNCHED)
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1",
-               "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0",
-               "--num_cpu_threads_per_process=1"]  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [*command, script, tmp_path, os.path.dirname(__file__)],
         capture_output=True,
         text=True,
         env=os.environ | {"SERCORE_DEVICE": "cpu"},
-        timeout=300,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     one, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))

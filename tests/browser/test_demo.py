@@ -188,7 +188,7 @@ def test_it_fits_a_narrow_window_and_can_be_cleared(page):
     assert shown.evaluate("card => card.scrollWidth <= card.clientWidth"), "the card is wider than its window"
     screenshot(page, "demo_narrow")
 
-    page.get_by_role("button", name="Clear", exact=True).click()
+    page.locator(".ser-demo").get_by_role("button", name="Clear").click()
     page.get_by_text("No recording yet.").wait_for()
     assert page.locator(".ser-card").count() == 0
     upload(page, ("again.wav", SAD))  # the button takes the same file again
