@@ -3,13 +3,16 @@
 import random
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import audiomentations
 import numpy as np
 import soxr
 
 from sercore.audio import check_waveform
+from sercore.corpora.synthetic import synthesize
 from sercore.errors import ConfigError
+from sercore.labels import EMOTIONS
 
 
 @contextmanager
@@ -44,6 +47,38 @@ def add_noise(y, *, snr_db, rng):
     transform = audiomentations.AddGaussianSNR(min_snr_db=snr_db, max_snr_db=snr_db, p=1.0)
     with _own_chance(rng):
         return transform(check_waveform(y), sample_rate=16_000)
+
+
+def add_babble(y, *, sr, snr_db, rng, n_talkers=8):
+    """Add the talk of a crowd, spoken by the synthesiser: other people's voices, but nobody's recording.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n_samples,)]
+    sr : int > 0 [Hz]
+    snr_db : float [dB]
+        Ratio of the powers of `y` and of the talk, over the whole clip.
+    rng : np.random.Generator
+    n_talkers : int > 0
+
+    Returns
+    -------
+    y : np.ndarray [shape=(n_samples,)]
+        Not clipped: at a low ratio it may pass full scale.
+    """
+    y = check_waveform(y)
+    crowd = np.zeros(len(y), dtype=np.float32)
+    for _ in range(n_talkers):
+        voice = _talk(int(rng.integers(1, 25)), sr)
+        crowd += np.resize(np.roll(voice, int(rng.integers(len(voice)))), len(y))
+    return y + crowd * np.sqrt(np.mean(y**2) / np.mean(crowd**2)) * np.float32(10 ** (-snr_db / 20))
+
+
+@lru_cache(maxsize=24)
+def _talk(speaker, sr):
+    """What one talker of a crowd says, over and over: both sentences, in every emotion, equally loud."""
+    parts = [synthesize(emotion, speaker=speaker, statement=k, sr=sr) for emotion in EMOTIONS for k in (1, 2)]
+    return np.concatenate([part / np.std(part) for part in parts])
 
 
 def pitch_shift(y, *, sr, semitones):

@@ -35,10 +35,14 @@ def _version(wanted: bool):
 app = typer.Typer(
     cls=_Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )
-Corpus = Annotated[str | None, typer.Option(help="ravdess or synthetic. Default: ravdess if there is one.")]
+Corpus = Annotated[
+    str | None, typer.Option(help="ravdess, emodb, tess or synthetic. Default: ravdess if there is one.")
+]
 Root = Annotated[Path | None, typer.Option(help="Folder of the corpus. Default: under SERCORE_DATA or data/.")]
 Checkpoint = Annotated[Path | None, typer.Option(help="File from `sercore train`. Default: the shipped weights.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Also write the table here, in full precision.")]
+Seeds = Annotated[str, typer.Option(help="Numbers with commas between, such as 0,1,2.")]
+Folds = Annotated[str | None, typer.Option(help="Names with commas between, such as 0,1. Default: all.")]
 Epochs = Annotated[int | None, typer.Option(help="Default: the documented recipe's; few on synthetic speech.")]
 
 
@@ -58,12 +62,21 @@ def _load(corpus, root):
     return clips
 
 
-def _recipe(clips, model, seed, epochs):
-    from sercore.experiments import recipe_for
-    from sercore.train import TrainConfig
+def _numbers(seeds):
+    if not all(map(str.isdecimal, seeds.split(","))):
+        raise ConfigError(f"Bad seeds {seeds!r}: expected numbers with commas between, such as 0,1.")
+    return tuple(map(int, seeds.split(",")))
 
+
+def _recipe(clips, model, epochs):
+    from sercore.experiments import recipe_for
+    from sercore.models import MODELS
+
+    # An ensemble is asked for by several seeds.
+    if model not in (known := sorted(set(MODELS) - {"ensemble"})):
+        raise ConfigError(f"Bad model {model!r}: expected one of {known}.")
     profile = os.environ.get("SERCORE_PROFILE") or ("smoke" if "synthetic" in set(clips["corpus"]) else "full")
-    recipe = recipe_for(profile, model=model, train=TrainConfig(seed=seed))
+    recipe = recipe_for(profile, model=model)
     return recipe if epochs is None else replace(recipe, train=replace(recipe.train, epochs=epochs))
 
 
@@ -147,9 +160,9 @@ def timeline(file: Path, hop_s: float = 1.0, checkpoint: Checkpoint = None, csv:
 
 @app.command()
 def train(corpus: Corpus = None, root: Root = None, out: Path = Path("model.safetensors"), model: str = "cnn",
-          epochs: Epochs = None, seed: int = settings.SEED,
+          epochs: Epochs = None, seeds: Seeds = "0",
           hold_out: Annotated[str, typer.Option(help="Speakers to leave out: ravdess-01,ravdess-02.")] = ""):  # fmt: skip
-    """Train on every speaker, and write a checkpoint. A killed run resumes."""
+    """Train on every speaker, and write a checkpoint; several seeds make an ensemble. A killed run resumes."""
     from sercore.experiments import train_final
 
     clips = _load(corpus, root)
@@ -157,7 +170,7 @@ def train(corpus: Corpus = None, root: Root = None, out: Path = Path("model.safe
     if unknown := left_out - set(clips["speaker"]):
         raise ConfigError(f"Bad speakers {sorted(unknown)}: expected some of {sorted(clips['speaker'].unique())}.")
     clips = clips[~clips["speaker"].isin(left_out)].reset_index(drop=True)
-    facts = train_final(clips, out, recipe=_recipe(clips, model, seed, epochs))
+    facts = train_final(clips, out, recipe=_recipe(clips, model, epochs), seeds=_numbers(seeds))
     typer.echo(f"{out}: trained on {len(facts['train_speakers'])} speakers in {facts['minutes']:.1f} minutes.")
     typer.echo("How good such a model is on people it has not heard: `sercore crossval`.")
 
@@ -192,33 +205,79 @@ def evaluate(checkpoint: Annotated[Path | None, typer.Argument()] = None, corpus
     _show(room.score_table(clips, proba, by="speaker"))
 
 
+def _results_dir(clips, *, trial):
+    """Keep data/results for the documented recipe on the whole corpus: a trial must not take its scores' place."""
+    from sercore.results import results_dir_of
+
+    trial = trial or os.environ.get("SERCORE_PROFILE") == "smoke"
+    return results_dir_of(clips, settings.runs_dir() / "trial_results" if trial else None)
+
+
 @app.command()
 def crossval(model: str = "cnn", corpus: Corpus = None, root: Root = None, protocol: str = "speaker_5fold",
-             seeds: str = "0", folds: str | None = None, epochs: Epochs = None):  # fmt: skip
-    """Train and test over the folds of a protocol, such as --folds 0,1 with --seeds 0,1. A killed run resumes."""
+             seeds: Seeds = "0", folds: Folds = None, epochs: Epochs = None,
+             transductive: Annotated[bool, typer.Option("--transductive", help="Normalise by speaker.")] = False):  # fmt: skip
+    """Train and test over the folds of a protocol; several seeds also as an ensemble. A killed run resumes."""
     import pandas as pd
 
     from sercore import experiments as room
     from sercore.splits import LEAKY
 
-    if not all(map(str.isdecimal, seeds.split(","))):
-        raise ConfigError(f"Bad seeds {seeds!r}: expected numbers with commas between, such as 0,1.")
-    clips = _load(corpus, root)
-    # data/results holds the documented recipe on the whole corpus: a trial must not take the place of its scores.
-    trial = root or epochs or os.environ.get("SERCORE_PROFILE") == "smoke"
-    results_dir = room.results_dir_of(clips, settings.runs_dir() / "trial_results" if trial else None)
-    table = pd.concat(
-        room.cross_validate(clips, protocol=protocol, recipe=_recipe(clips, model, int(seed), epochs),
-                            folds=folds.split(",") if folds else None, results_dir=results_dir)
-        for seed in seeds.split(",")
-    )  # fmt: skip
+    seeds, clips = _numbers(seeds), _load(corpus, root)
+    results_dir = _results_dir(clips, trial=root or epochs)
+    recipe = replace(_recipe(clips, model, epochs), transductive=transductive)
+    table = room.cross_validate(clips, protocol=protocol, recipe=recipe, seeds=seeds,
+                                folds=folds.split(",") if folds else None, results_dir=results_dir)  # fmt: skip
     _show(table.drop(columns=["parameters", "commit"]))
-    for metric in ("accuracy", "uar"):
-        typer.echo(f"{metric:8s} {table[metric].mean():.3f} ± {table[metric].std():.3f} over {len(table)} folds")
+    for name, rows in table.groupby("model", sort=False):
+        for metric in ("accuracy", "uar"):
+            # The deviation is that between folds; seeds are averaged within each first.
+            by_fold = rows.groupby("fold")[metric].mean()
+            typer.echo(f"{name}: {metric:8s} {by_fold.mean():.3f} ± {by_fold.std():.3f} over {len(by_fold)} folds")
     if protocol == LEAKY:
         honest = results_dir / f"{model}_speaker_5fold.csv"
         value = f"{pd.read_csv(honest)['uar'].mean():.3f}" if honest.exists() else "unknown, run `sercore crossval`"
         typer.echo(f"leaky: the test speakers were heard in training. UAR on unseen speakers: {value}")
+    typer.echo(f"Recorded in {results_dir}", err=True)
+
+
+@app.command()
+def ablate(corpus: Corpus = None, root: Root = None, seeds: Seeds = "0", folds: Folds = None, epochs: Epochs = None,
+           variants: Annotated[str | None, typer.Option(help="Some, with commas between. Default: all.")] = None):  # fmt: skip
+    """Train variants of the recipe, scored on validation speakers alone. A killed run resumes."""
+    from sercore import studies as room
+
+    seeds, clips = _numbers(seeds), _load(corpus, root)
+    results_dir = _results_dir(clips, trial=root or epochs)
+    table = room.ablate(clips, recipe=_recipe(clips, "cnn", epochs), seeds=seeds, results_dir=results_dir,
+                        variants=variants.split(",") if variants else None,
+                        folds=folds.split(",") if folds else None)  # fmt: skip
+    _show(table.groupby("variant", sort=False)[["uar", "loss", "minutes"]].mean().reset_index())
+    typer.echo(f"Recorded in {results_dir}", err=True)
+
+
+@app.command()
+def noise(model: str = "cnn", corpus: Corpus = None, root: Root = None, seeds: Seeds = "0", epochs: Epochs = None):
+    """Score the networks of `sercore crossval` on unseen speakers in white noise and babble."""
+    from sercore import studies as room
+
+    seeds, clips = _numbers(seeds), _load(corpus, root)
+    results_dir = _results_dir(clips, trial=root or epochs)
+    _show(room.noise_robustness(clips, recipe=_recipe(clips, model, epochs), seeds=seeds, results_dir=results_dir))
+    typer.echo(f"Recorded in {results_dir}", err=True)
+
+
+@app.command()
+def transfer(corpus: str, root: Root = None, checkpoint: Checkpoint = None):
+    """Score a checkpoint (default: the shipped weights) on a corpus it was not trained on."""
+    from sercore import studies as room
+    from sercore.predict import PRETRAINED
+
+    clips = _load(corpus, root)
+    results_dir = _results_dir(clips, trial=root or checkpoint)
+    table = room.transfer(clips, checkpoint or PRETRAINED, results_dir=results_dir)
+    for name, value in table.iloc[0].items():
+        typer.echo(f"{name:12s} {value:.3f}" if isinstance(value, float) else f"{name:12s} {value}")
     typer.echo(f"Recorded in {results_dir}", err=True)
 
 

@@ -41,14 +41,15 @@ class TrainingSet(Dataset):
         return len(self.targets)
 
     def __getitem__(self, i):
-        """Give ``X`` [shape=(1, n_mels, n_frames)] and its target, both for torch."""
+        """Give ``X`` [shape=(1, n_mels, n_frames)], or (1, k) for a vector, and its target, both for torch."""
         position, draw = i
         rng = np.random.default_rng([self.seed, self.epoch, draw])
         windows = self.windows[position]
         if self.copies and rng.random() < self.augmented_share:
             windows = self.copies[position][rng.integers(len(self.copies[position]))]
         X = windows[rng.integers(len(windows))]
-        X = mask_spectrogram(X, rng=rng, max_bands=self.max_bands, max_frames=self.max_frames)
+        if X.ndim == 2:
+            X = mask_spectrogram(X, rng=rng, max_bands=self.max_bands, max_frames=self.max_frames)
         return torch.from_numpy(X)[None], int(self.targets[position])
 
 

@@ -159,14 +159,47 @@ def bootstrap_interval(clips, proba, *, metric="uar", level=0.95, n_draws=2000, 
     Efron & Tibshirani (1993), "An Introduction to the Bootstrap", percentile interval; resampling by cluster:
     Field & Welsh (2007), doi:10.1111/j.1467-9868.2007.00593.x.
     """
-    # A score depends on the counts alone: one confusion matrix a speaker makes thousands of draws cheap.
-    y_true, y_pred = targets_of(clips), _argmax(clips, proba)
-    speakers = clips["speaker"].to_numpy()
-    counts = np.stack([confusion(y_true[speakers == s], y_pred[speakers == s]) for s in np.unique(speakers)])
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(len(counts), size=(n_draws, len(counts)))
-    values = [_metric_of_counts(counts[draw].sum(axis=0), metric) for draw in draws]
+    values = _redrawn(clips, [proba], metric, n_draws, seed)
     return tuple(float(v) for v in np.quantile(values, [(1 - level) / 2, (1 + level) / 2]))
+
+
+def paired_difference(clips, proba, other, *, metric="uar", level=0.95, n_draws=2000, seed=settings.SEED):
+    """Estimate by how much one model is better than another on the same clips, and how sure that is.
+
+    Both are scored on the same drawn speakers: what makes a speaker hard for both does not blur the difference.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame [shape=(n, ...)]
+    proba, other : np.ndarray [shape=(n, 8)]
+        Of the one model and of the other.
+    metric, level, n_draws, seed
+        As in `bootstrap_interval`.
+
+    Returns
+    -------
+    difference, low, high : float
+        Above 0 the first model is better.
+    """
+    whole = [_metric_of_counts(confusion(targets_of(clips), _argmax(clips, p)), metric) for p in (proba, other)]
+    values = _redrawn(clips, [proba, other], metric, n_draws, seed)
+    low, high = np.quantile(values[:, 0] - values[:, 1], [(1 - level) / 2, (1 + level) / 2])
+    return float(whole[0] - whole[1]), float(low), float(high)
+
+
+def _redrawn(clips, probas, metric, n_draws, seed):
+    """Score models on redrawn speakers, the same for each: an array [shape=(n_draws, n_models)]."""
+    # A score depends on the counts alone: one confusion matrix a speaker makes thousands of draws cheap.
+    y_true, speakers = targets_of(clips), clips["speaker"].to_numpy()
+    names = np.unique(speakers)
+    draws = np.random.default_rng(seed).integers(len(names), size=(n_draws, len(names)))
+    columns = []
+    for proba in probas:
+        y_pred = _argmax(clips, proba)
+        draws = np.random.default_rng(len(columns)).integers(len(names), size=(n_draws, len(names)))
+        counts = np.stack([confusion(y_true[speakers == s], y_pred[speakers == s]) for s in names])
+        columns.append([_metric_of_counts(counts[draw].sum(axis=0), metric) for draw in draws])
+    return np.array(columns).T
 
 
 def _metric_of_counts(counts, metric):
@@ -231,6 +264,31 @@ def expected_calibration_error(proba, y_true, *, n_bins=10):
     """
     table = reliability(proba, y_true, n_bins=n_bins)
     return float(((table["confidence"] - table["accuracy"]).abs() * table["n"]).sum() / table["n"].sum())
+
+
+def selective_accuracy(proba, y_true, *, share=0.5):
+    """Score the clips a model is most confident of: what is right if it may say "not sure" to the others.
+
+    Parameters
+    ----------
+    proba : np.ndarray [shape=(n, 8)]
+    y_true : np.ndarray of int [shape=(n,)]
+    share : float in (0, 1]
+        Of the clips that are answered.
+
+    Returns
+    -------
+    accuracy : float in [0, 1]
+
+    References
+    ----------
+    Geifman & El-Yaniv (2017), "Selective Classification for Deep Neural Networks", NeurIPS, arXiv:1705.08500.
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(f"Bad share {share!r}: expected more than 0, at most 1.")
+    proba, y_true = np.asarray(proba), np.asarray(y_true)
+    surest = np.argsort(-proba.max(axis=1), kind="stable")[: max(1, round(share * len(proba)))]
+    return float((proba.argmax(axis=1) == y_true)[surest].mean())
 
 
 def fit_temperature(logits, y_true):

@@ -3,29 +3,26 @@
 import hashlib
 import json
 import logging
-import subprocess
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from sercore import settings
 from sercore.augment import WaveformAugment
 from sercore.dataset import TrainingSet
 from sercore.errors import ConfigError
-from sercore.evaluate import PROBA_COLUMNS, fit_temperature, scores, targets_of
+from sercore.evaluate import fit_temperature, scores, targets_of
 from sercore.features import FeatureConfig, extract
-from sercore.models import count_parameters, predict_logits, save_checkpoint, softmax
+from sercore.models import MODELS, Ensemble, count_parameters, predict_logits, save_checkpoint
+from sercore.models.transcript_rnn import word_numbers
+from sercore.results import RESULT_COLUMNS, commit, out_of_fold_table, record, results_dir_of
 from sercore.splits import hold_out_validation, make_folds
 from sercore.train import TrainConfig, fit, processes
 
 logger = logging.getLogger(__name__)
-
-#: Columns of data/results/*.csv, one row a fold.
-RESULT_COLUMNS = (
-    "model", "protocol", "fold", "seed", "n_test", "accuracy", "uar", "macro_f1", "parameters", "minutes", "device", "commit",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,8 @@ class Recipe:
     Attributes
     ----------
     model : str
+    model_config : dict
+        Options of the architecture.
     features : FeatureConfig
     augment : WaveformAugment
     copies : int
@@ -43,23 +42,29 @@ class Recipe:
     max_bands, max_frames : int
         Of the masks.
     n_val_speakers : int
+    transductive : bool
+        Normalise each band by its mean and deviation over all of a speaker's clips. A test speaker's unlabelled
+        clips are looked at, which a stranger's single recording does not allow: recorded apart.
     train : TrainConfig
     """
 
     model: str = "cnn"
+    model_config: dict = field(default_factory=dict)
     features: FeatureConfig = FeatureConfig()
     augment: WaveformAugment = WaveformAugment()
     copies: int = 6
     augmented_share: float = 0.5
     max_bands: int = 8
     max_frames: int = 20
-    n_val_speakers: int = 2
+    n_val_speakers: int = 4
+    transductive: bool = False
     train: TrainConfig = TrainConfig()
 
     @property
     def key(self):
-        """Short fingerprint, for names of folders."""
-        return hashlib.blake2b(json.dumps(asdict(self), sort_keys=True).encode(), digest_size=4).hexdigest()
+        """Short fingerprint of all but the seed, for names of folders."""
+        settled = asdict(replace(self, train=replace(self.train, seed=settings.SEED)))
+        return hashlib.blake2b(json.dumps(settled, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
 def recipe_for(profile=None, **changes):
@@ -77,9 +82,13 @@ def recipe_for(profile=None, **changes):
     recipe : Recipe
     """
     recipe = Recipe(**changes)
+    if recipe.model == "resnet18" and "model_config" not in changes:
+        recipe = replace(recipe, model_config={"pretrained": True})
     if (profile or settings.profile()) == "smoke":
         # Few clips make few steps: smaller batches, and a mean of the weights with a shorter memory.
-        recipe = replace(recipe, copies=1, train=replace(recipe.train, epochs=8, batch_size=16, ema_decay=0.9))
+        recipe = replace(
+            recipe, copies=1, n_val_speakers=2, train=replace(recipe.train, epochs=8, batch_size=16, ema_decay=0.9)
+        )
     return recipe
 
 
@@ -115,16 +124,42 @@ def prepare(clips, *, recipe=Recipe(), progress=True):
     -------
     prepared : Prepared
     """
+    kind = MODELS[recipe.model].kind
+    if kind == "words":
+        if clips["statement"].isna().any():
+            raise ConfigError(
+                f"No transcript of {clips['statement'].isna().sum()} clips: {recipe.model} reads `statement`."
+            )
+        return Prepared(clips, [word_numbers(text) for text in clips["statement"]], None)
     copies = None
     with processes().main_process_first():  # the others then find everything in the cache
-        features = extract(clips, config=recipe.features, on_error="warn", progress=progress)
+        features = extract(clips, config=recipe.features, kind=kind, on_error="warn", progress=progress)
         usable = [feature is not None for feature in features]
         clips = clips[usable].reset_index(drop=True)
         features = [feature for feature in features if feature is not None]
         if recipe.copies:
             options = {"augment": recipe.augment, "copies": recipe.copies}
-            copies = extract(clips, config=recipe.features, **options, progress=progress)
+            copies = extract(clips, config=recipe.features, kind=kind, **options, progress=progress)
+    if recipe.transductive:
+        features, copies = _normalised_by_speaker(clips, features, copies, recipe.features)
     return Prepared(clips, features, copies)
+
+
+def _normalised_by_speaker(clips, features, copies, config):
+    speakers = clips["speaker"].to_numpy()
+    statistics = {}
+    for speaker in np.unique(speakers):
+        frames = np.concatenate([features[i] for i in np.flatnonzero(speakers == speaker)], axis=1)
+        statistics[speaker] = frames.mean(axis=1, keepdims=True), frames.std(axis=1, keepdims=True) + 1e-3
+
+    def normalised(S_db, speaker):
+        mean, deviation = statistics[speaker]
+        return ((S_db - mean) / deviation * config.db_scale + config.db_center).astype(np.float32)
+
+    features = [normalised(S_db, speaker) for S_db, speaker in zip(features, speakers, strict=True)]
+    if copies:
+        copies = [[normalised(S_db, speaker) for S_db in row] for row, speaker in zip(copies, speakers, strict=True)]
+    return features, copies
 
 
 def train_fold(prepared, fold, *, recipe=Recipe(), run_dir=None, on_epoch=None, progress=True):
@@ -148,7 +183,7 @@ def train_fold(prepared, fold, *, recipe=Recipe(), run_dir=None, on_epoch=None, 
     val_features = [prepared.features[i] for i in fold.val]
     return fit(recipe.model, training_set(prepared, fold.train, recipe=recipe), val_features,
                targets_of(prepared.clips)[fold.val], config=recipe.train, feature_config=recipe.features,
-               run_dir=run_dir, on_epoch=on_epoch, progress=progress)  # fmt: skip
+               model_config=recipe.model_config, run_dir=run_dir, on_epoch=on_epoch, progress=progress)  # fmt: skip
 
 
 def training_set(prepared, rows, *, recipe=Recipe()):
@@ -181,15 +216,17 @@ def train_and_refit(prepared, fold, *, recipe=Recipe(), run_dir=None, progress=T
     """Train with validation speakers held out, then anew with them: every speaker that may be heard is heard.
 
     The first training says how long to train, the whole schedule or, where early stopping struck, up to the best
-    epoch; it also gives the temperature, for which clips are needed that the network was not trained on.
+    epoch; it also gives the temperature, for which clips are needed that the network was not trained on. It is
+    the same for every seed, so that more seeds cost one training each.
 
     Parameters
     ----------
     prepared : Prepared
     fold : sercore.splits.Fold
     recipe : Recipe
+        Its ``train.seed`` is the second training's.
     run_dir : str or Path, optional
-        To resume from.
+        To resume from, and where the first training is found again by another seed.
     progress : bool
 
     Returns
@@ -198,12 +235,16 @@ def train_and_refit(prepared, fold, *, recipe=Recipe(), run_dir=None, progress=T
     facts : dict
         ``temperature``, ``best_epoch`` and ``val_uar`` of the first training, ``minutes`` of both, ``device``.
     """
-    first = train_fold(prepared, fold, recipe=recipe, run_dir=run_dir, progress=progress)
+    first_dir, second_dir = (
+        Path(run_dir) / part if run_dir else None for part in ("validation", f"seed{recipe.train.seed}")
+    )
+    shared = replace(recipe, train=replace(recipe.train, seed=settings.SEED))
+    first = train_fold(prepared, fold, recipe=shared, run_dir=first_dir, progress=progress)
     val_logits = predict_logits(first.model, [prepared.features[i] for i in fold.val], config=recipe.features)
     schedule = replace(recipe.train, epochs=first.best_epoch) if first.stopped_early else recipe.train
     rows = np.sort(np.concatenate([fold.train, fold.val]))
     second = fit(recipe.model, training_set(prepared, rows, recipe=recipe), config=schedule, feature_config=recipe.features,
-                 run_dir=Path(run_dir) / "refit" if run_dir else None, progress=progress)  # fmt: skip
+                 model_config=recipe.model_config, run_dir=second_dir, progress=progress)  # fmt: skip
     return second.model, {
         "temperature": fit_temperature(val_logits, targets_of(prepared.clips)[fold.val]),
         "best_epoch": first.best_epoch,
@@ -213,10 +254,13 @@ def train_and_refit(prepared, fold, *, recipe=Recipe(), run_dir=None, progress=T
     }
 
 
-def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), folds=None, results_dir=None, progress=True):
+def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), seeds=(settings.SEED,), folds=None,
+                   results_dir=None, progress=True):  # fmt: skip
     """Train and evaluate over the folds of a protocol, recording scores and out-of-fold probabilities.
 
     A killed run resumes: finished folds are read from the runs folder, and the fold it was in goes on at its epoch.
+    With several seeds, their networks are also scored together, by the mean of their logits, as another model
+    whose name ends in ``_ensemble``.
 
     Parameters
     ----------
@@ -225,162 +269,86 @@ def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), folds=No
     protocol : str
         One of `sercore.splits.PROTOCOLS`.
     recipe : Recipe
-        Its ``train.seed`` is the seed of all: folds' validation speakers, augmentation and training.
+    seeds : sequence of int
+        Each trains a network a fold. The folds and their validation speakers are the same for all.
     folds : list of str, optional
         Names of the folds to run; default all.
     results_dir : str or Path, optional
-        Default: as `results_dir_of`. Scores go to ``{model}_{protocol}.csv``, probabilities to
+        Default: as `sercore.results.results_dir_of`. Scores go to ``{model}_{protocol}.csv``, probabilities to
         ``out_of_fold/{model}_{protocol}_seed{seed}.csv``.
     progress : bool
 
     Returns
     -------
     table : pd.DataFrame
-        `RESULT_COLUMNS`, one row a fold.
+        `sercore.results.RESULT_COLUMNS`, one row a fold and seed, the ensemble's after its seeds'.
     """
-    seed = recipe.train.seed
     results_dir = results_dir_of(clips, results_dir)
     prepared = prepare(clips, recipe=recipe, progress=progress)
     targets = targets_of(prepared.clips)
-    corpus = "+".join(sorted(prepared.clips["corpus"].unique()))
-    all_folds = make_folds(prepared.clips, protocol, seed=seed, n_val_speakers=recipe.n_val_speakers)
+    all_folds = make_folds(prepared.clips, protocol, n_val_speakers=recipe.n_val_speakers)
     if unknown := set(folds or ()) - {fold.name for fold in all_folds}:
         raise ConfigError(f"Bad folds {sorted(unknown)} of {protocol}: expected some of {[f.name for f in all_folds]}.")
-    run = f"{recipe.model}_{corpus}_{protocol}_seed{seed}_{recipe.key}"
+    runs = runs_dir_of(prepared.clips, recipe) / protocol
     rows = []
-    for fold in all_folds if folds is None else [fold for fold in all_folds if fold.name in folds]:
-        run_dir = settings.runs_dir() / run / f"fold{fold.name}"
-        model, facts = train_and_refit(prepared, fold, recipe=recipe, run_dir=run_dir, progress=progress)
-        logits = predict_logits(model, [prepared.features[i] for i in fold.test], config=recipe.features)
+
+    def score(name, seed, fold, logits, facts):
         rows.append({
-            "model": recipe.model, "protocol": protocol, "fold": fold.name, "seed": seed, "n_test": len(fold.test),
-            **scores(targets[fold.test], logits.argmax(axis=1)), "parameters": count_parameters(model),
-            "minutes": facts["minutes"], "device": facts["device"], "commit": _commit(),
+            "model": name, "protocol": protocol, "fold": fold.name, "seed": seed, "n_test": len(fold.test),
+            **scores(targets[fold.test], logits.argmax(axis=1)), **facts, "commit": commit(),
         })  # fmt: skip
-        _record(
-            results_dir / f"{recipe.model}_{protocol}.csv",
-            pd.DataFrame(rows[-1:]),
-            ["model", "protocol", "fold", "seed"],
-        )
-        part = _out_of_fold(prepared.clips.iloc[fold.test], logits, fold.name, facts["temperature"])
-        _record(results_dir / "out_of_fold" / f"{recipe.model}_{protocol}_seed{seed}.csv", part, ["clip"])
-        logger.info("fold %s: UAR %.3f, accuracy %.3f", fold.name, rows[-1]["uar"], rows[-1]["accuracy"])
+        temperature = rows[-1].pop("temperature")
+        record(results_dir / f"{name}_{protocol}.csv", pd.DataFrame(rows[-1:])[list(RESULT_COLUMNS)],
+               keys=["model", "protocol", "fold", "seed"])  # fmt: skip
+        part = out_of_fold_table(prepared.clips.iloc[fold.test], logits, fold=fold.name, temperature=temperature)
+        record(results_dir / "out_of_fold" / f"{name}_{protocol}_seed{seed}.csv", part, keys=["clip"])
+        logger.info("%s, fold %s, seed %s: UAR %.3f", name, fold.name, seed, rows[-1]["uar"])
+
+    for fold in all_folds if folds is None else [fold for fold in all_folds if fold.name in folds]:
+        members = []
+        for seed in seeds:
+            seeded = replace(recipe, train=replace(recipe.train, seed=seed))
+            model, facts = train_and_refit(
+                prepared, fold, recipe=seeded, run_dir=runs / f"fold{fold.name}", progress=progress
+            )
+            logits = predict_logits(model, [prepared.features[i] for i in fold.test], config=recipe.features)
+            # The same design, but another experiment: weights that could be fetched when it was run.
+            name = recipe.model + ("_imagenet" if getattr(model, "pretrained", False) else "")
+            name += "_transductive" if recipe.transductive else ""
+            facts = {key: facts[key] for key in ("temperature", "minutes", "device")}
+            members.append((logits, facts | {"parameters": count_parameters(model)}))
+            score(name, seed, fold, *members[-1])
+        if len(seeds) > 1:
+            together = members[0][1] | {
+                key: sum(facts[key] for _, facts in members) for key in ("minutes", "parameters")
+            }
+            score(
+                f"{name}_ensemble",
+                min(seeds),
+                fold,
+                np.mean([logits for logits, _ in members], axis=0),
+                together,
+            )
     return pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
 
 
-def results_dir_of(clips, results_dir=None):
-    """Tell where the scores of a corpus are kept: those on synthetic speech never among the results.
+def runs_dir_of(clips, recipe):
+    """Name the folder of an experiment's runs: the same data and recipe find them again, whatever the seed.
 
     Parameters
     ----------
     clips : pd.DataFrame
-    results_dir : str or Path, optional
-        Overrules.
+    recipe : Recipe
 
     Returns
     -------
     folder : Path
-        `settings.results_dir()`, or ``synthetic_results`` in `settings.runs_dir()`.
     """
-    if results_dir:
-        return Path(results_dir)
-    synthetic = "synthetic" in set(clips["corpus"])
-    return settings.runs_dir() / "synthetic_results" if synthetic else settings.results_dir()
+    corpus = "+".join(sorted(clips["corpus"].unique()))
+    return settings.runs_dir() / f"{recipe.model}_{corpus}_{recipe.key}"
 
 
-def _out_of_fold(clips, logits, fold, temperature):
-    table = pd.DataFrame(softmax(logits, temperature=temperature), columns=PROBA_COLUMNS).round(6)
-    table.insert(0, "clip", [Path(path).stem for path in clips["path"]])
-    table.insert(1, "fold", fold)
-    table.insert(2, "temperature", round(temperature, 4))
-    return table
-
-
-def read_scores(clips, *, model="cnn", protocol="speaker_5fold", seed=settings.SEED, results_dir=None):
-    """Read the recorded scores of a model under a protocol.
-
-    Parameters
-    ----------
-    clips : pd.DataFrame
-        Tells the corpus.
-    model, protocol : str
-    seed : int
-    results_dir : str or Path, optional
-        As in `cross_validate`.
-
-    Returns
-    -------
-    table : pd.DataFrame
-        `RESULT_COLUMNS`, one row a fold.
-
-    Raises
-    ------
-    ConfigError
-        If there are none.
-    """
-    path = results_dir_of(clips, results_dir) / f"{model}_{protocol}.csv"
-    if not path.is_file():
-        raise ConfigError(f"No scores at {path.name}: run `sercore crossval --model {model} --protocol {protocol}`.")
-    table = pd.read_csv(path, dtype={"fold": str, "commit": str})
-    return table[table["seed"] == seed].reset_index(drop=True)
-
-
-def read_out_of_fold(
-    clips, *, model="cnn", protocol="speaker_5fold", seed=settings.SEED, results_dir=None, columns=PROBA_COLUMNS
-):
-    """Read recorded out-of-fold probabilities, in the order of a clip table.
-
-    Parameters
-    ----------
-    clips : pd.DataFrame
-        Its clips without a recorded probability are left out.
-    model, protocol : str
-    seed : int
-    results_dir : str or Path, optional
-        As in `cross_validate`.
-    columns : list of str
-        What to read; "temperature" is there too.
-
-    Returns
-    -------
-    clips : pd.DataFrame [shape=(n, ...)]
-    proba : np.ndarray [shape=(n, len(columns))]
-        Each from the one model that had not met the clip (nor, by speaker, its speaker).
-    """
-    path = results_dir_of(clips, results_dir) / "out_of_fold" / f"{model}_{protocol}_seed{seed}.csv"
-    recorded = pd.read_csv(path, index_col="clip")
-    names = clips["path"].map(lambda p: Path(p).stem)
-    known = names.isin(recorded.index).to_numpy()
-    return clips[known].reset_index(drop=True), recorded.loc[names[known], columns].to_numpy()
-
-
-def _record(path, rows, keys):
-    """Put rows into a CSV in place of those with the same keys, written whole or not at all."""
-    if not processes().is_main_process:
-        return
-    if path.exists():
-        old = pd.read_csv(path, dtype={"fold": str, "commit": str})
-        merged = old.merge(rows[keys].astype(old[keys].dtypes), on=keys, how="left", indicator=True)
-        rows = pd.concat([old[(merged["_merge"] == "left_only").to_numpy()], rows], ignore_index=True)
-    rows = rows.sort_values(keys, kind="stable")
-    settings.write_atomic(path, rows.to_csv(index=False, float_format="%.6g").encode())
-
-
-def _commit():
-    """Short hash of the checkout, with "+" after it if files differ from it; "unknown" outside of one."""
-
-    def git(*words):
-        done = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True)
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    try:
-        head = git("rev-parse", "--short=10", "HEAD")
-        return f"{head}{'+' if git('status', '--porcelain', '--', '*.py') else ''}" if head else "unknown"
-    except OSError:
-        return "unknown"
-
-
-def train_final(clips, path, *, recipe=Recipe(), info=None, progress=True):
+def train_final(clips, path, *, recipe=Recipe(), seeds=(settings.SEED,), info=None, progress=True):
     """Train on every speaker, and write a checkpoint ready for prediction.
 
     Parameters
@@ -389,6 +357,8 @@ def train_final(clips, path, *, recipe=Recipe(), info=None, progress=True):
     path : str or Path
         Where the ``.safetensors`` file goes; the state of the run is kept beside it, in a folder ending in ``.run``.
     recipe : Recipe
+    seeds : sequence of int
+        More than one make an ensemble of as many members.
     info : dict, optional
         What the checkpoint should say of itself besides how it was trained.
     progress : bool
@@ -400,20 +370,30 @@ def train_final(clips, path, *, recipe=Recipe(), info=None, progress=True):
     """
     path = Path(path)
     prepared = prepare(clips, recipe=recipe, progress=progress)
-    fold = hold_out_validation(prepared.clips, n_val_speakers=recipe.n_val_speakers, seed=recipe.train.seed)
-    model, facts = train_and_refit(prepared, fold, recipe=recipe, run_dir=path.with_suffix(".run"), progress=progress)
+    fold = hold_out_validation(prepared.clips, n_val_speakers=recipe.n_val_speakers, seed=settings.SEED)
+    members = []
+    for seed in seeds:
+        seeded = replace(recipe, train=replace(recipe.train, seed=seed))
+        model, facts = train_and_refit(
+            prepared, fold, recipe=seeded, run_dir=path.with_suffix(".run"), progress=progress
+        )
+        members.append(model)
+    name, model_config = recipe.model, recipe.model_config
+    if len(seeds) > 1:
+        name, model_config = "ensemble", {"member": name, "n_members": len(seeds), **model_config}
+        model = Ensemble(**model_config)
+        model.members = nn.ModuleList(members)
     temperature = facts.pop("temperature")
     facts |= {
         "corpus": "+".join(sorted(prepared.clips["corpus"].unique())),
         "train_speakers": sorted(prepared.clips["speaker"].unique()),
         "n_train_clips": len(prepared.clips),
         "temperature_from": sorted(prepared.clips["speaker"].iloc[fold.val].unique()),
-        "seed": recipe.train.seed,
+        "seeds": list(seeds),
         "parameters": count_parameters(model),
-        "commit": _commit(),
+        "commit": commit(),
     } | (info or {})
     if processes().is_main_process:
-        save_checkpoint(
-            path, model, name=recipe.model, feature_config=recipe.features, temperature=temperature, info=facts
-        )
+        save_checkpoint(path, model, name=name, model_config=model_config, feature_config=recipe.features,
+                        temperature=temperature, info=facts)  # fmt: skip
     return facts

@@ -333,6 +333,7 @@ def to_windows(S_db, *, config=FeatureConfig(), overlap=0.5):
     Parameters
     ----------
     S_db : np.ndarray [shape=(config.n_mels, n)]
+        Or a vector, such as `functionals`, which has no frames: it is one window as it stands.
     config : FeatureConfig
     overlap : float in [0, 1)
         Share that neighbouring windows of a long clip have in common, at least.
@@ -342,6 +343,8 @@ def to_windows(S_db, *, config=FeatureConfig(), overlap=0.5):
     X : np.ndarray [shape=(n_windows, config.n_mels, config.n_frames)]
         A clip that fits is padded at its end with `config.db_floor`, and is one window.
     """
+    if S_db.ndim == 1:
+        return S_db[None]
     n_frames, n = config.n_frames, S_db.shape[1]
     if n <= n_frames:
         windows = [np.pad(S_db, ((0, 0), (0, n_frames - n)), constant_values=config.db_floor)]

@@ -22,6 +22,7 @@ from sercore.labels import COLORS, EMOTIONS
 
 WIDE, SQUARE = (10, 5.625), (10, 10)  # inches: 16:9 and 1:1
 INK, PLAIN, PALE, LEAKY = "black", "#44546A", "#8C8C8C", "#D55E00"
+HOUSE = ("cnn", "cnn_ensemble")  # starred among other models
 HATCHES = ("", "//", "xx", "--", "\\\\", "||", "++", "////")
 SLANTED = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
 SYNTHETIC = "synthetic speech – not a result"
@@ -356,6 +357,121 @@ def plot_timeline(table, *, ax=None):
     return _label(ax, "Time (s)", "Probability (row = 100 %)", xlim=edges[[0, -1]], ylim=(0, 8))
 
 
+def plot_zoo(table, *, chance=0.125, ax=None):
+    """Draw the UAR of each model on unseen speakers (●, with its interval) and on the leaky random split (◇).
+
+    `table` is `sercore.studies.zoo_table`'s: model, uar_speaker, low, high, uar_random; NaN is not drawn. The best
+    by speaker is on top, and the house's own are starred.
+    """
+    ax = _open(ax, table, ["model", "uar_speaker", "low", "high", "uar_random"])
+    table, rows, top = table.sort_values("uar_speaker", na_position="first"), np.arange(len(table)), len(table) - 0.4
+    speaker, random = 100 * table["uar_speaker"], 100 * table["uar_random"]
+    ax.hlines(rows, speaker, random, color=LEAKY, linestyle=":", linewidth=1.5)
+    ax.hlines(rows, 100 * table["low"], 100 * table["high"], color=PALE, linewidth=5)
+    ax.scatter(random, rows, s=130, marker="D", facecolor="white", edgecolor=LEAKY, linewidth=2, zorder=3,
+               label="random split (leaky)")  # fmt: skip
+    ax.scatter(speaker, rows, s=150, color=PLAIN, edgecolor=INK, zorder=4, label="unseen speakers, 95 % interval")
+    ax.axvline(100 * chance, color=INK, linestyle="--", linewidth=1.5)
+    ax.text(100 * chance, top, f"chance {100 * chance:.3g} %", ha="center", va="bottom")
+    ax.set_yticks(rows, [f"★ {name}" if name in HOUSE else name for name in table["model"]])
+    # The house's order of reading: what may be claimed first.
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles[::-1], labels[::-1], loc="lower right", bbox_to_anchor=(1, 1.06), ncols=2)
+    return _label(ax, "UAR (%)", "Model", grid="x", xlim=(0, 100), ylim=(-0.6, top))
+
+
+def plot_tradeoff(table, *, x, chance=0.125, ax=None):
+    """Draw the UAR of each model on unseen speakers, with its interval, against what it costs.
+
+    `table` is `sercore.studies.zoo_table`'s, with the column `x`: "parameters", "minutes" or "milliseconds", drawn
+    on a logarithmic axis; rows where a number is missing are left out. The house's own are stars in bold.
+    """
+    xlabels = {"parameters": "Parameters (number)", "minutes": "Training time (minutes a fold)",
+               "milliseconds": "Time for one answer (ms)"}  # fmt: skip
+    if x not in xlabels:
+        raise ConfigError(f"Bad x {x!r}: expected one of {list(xlabels)}.")
+    ax = _open(ax, table, ["model", "uar_speaker", "low", "high", x])
+    table = table.dropna(subset=["uar_speaker", x])
+    table = table[table[x] > 0]
+    uar, house = 100 * table["uar_speaker"], table["model"].isin(HOUSE)
+    ax.set_xscale("log")
+    ax.margins(x=0.12, y=0.12)
+    ax.vlines(table[x], 100 * table["low"], 100 * table["high"], color=PALE, linewidth=4, alpha=0.6)
+    for marker, size, part in (("o", 140, ~house), ("*", 480, house)):
+        ax.scatter(table[x][part], uar[part], s=size, marker=marker, color=PLAIN, edgecolor=INK, zorder=3)
+    ax.axhline(100 * chance, color=INK, linestyle="--", linewidth=1.5)
+    ax.text(
+        0.995, 100 * chance, f"chance {100 * chance:.3g} %", ha="right", va="bottom", transform=ax.get_yaxis_transform()
+    )
+    _label(ax, xlabels[x], "UAR on unseen speakers (%)", grid="y")
+    _name_points(ax, table[x], uar, table["model"], bold=HOUSE)
+    return ax
+
+
+def plot_agreement(matrix, *, ax=None):
+    """Draw how far models fail on the same clips: Cohen's kappa of being right (DataFrame, models × models)."""
+    kappa, n, ax = _numbers(matrix, 2), len(matrix), _open(ax, size=SQUARE)
+    ax.imshow(kappa, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(kappa):
+        ax.text(column, row, "–" if np.isnan(value) else f"{round(value, 2) + 0:.2f}", ha="center", va="center",
+                fontsize=16 if n <= 8 else 13, color="white" if value > 0.55 else INK)  # fmt: skip
+    ax.set_xticks(range(n), matrix.columns, **SLANTED)
+    ax.set_yticks(range(n), matrix.index)
+    ax.spines[:].set_visible(False)
+    ax.set_title("Cohen's kappa of being right: 1 on the same clips, 0 as by chance")
+    return _label(ax, "Model", "Model")
+
+
+def plot_ablation(table, *, reference="recipe", ax=None):
+    """Draw by how much each change of the recipe moves the UAR on validation speakers: mean ± standard error.
+
+    `table` is `sercore.studies.ablate`'s: variant, fold, seed, uar. Variants are compared with `reference` on the
+    folds and seeds that both were run on. A filled mark lies more than two standard errors from 0.
+    """
+    # Here, not above: studies brings the training loop, for which a demo that draws need not wait.
+    from sercore.studies import ablation_differences
+
+    if not {"variant", "fold", "seed", "uar"} <= set(table.columns):
+        _open(None, table, ["variant", "fold", "seed", "uar"])
+    rows = ablation_differences(table, reference=reference).iloc[::-1]
+    ax = _open(ax, rows, size=SQUARE if len(rows) > 12 else WIDE)
+    mean, error, places = 100 * rows["difference"], 100 * rows["error"], np.arange(len(rows))
+    ax.axvline(0, color=INK, linewidth=1.5)
+    ax.errorbar(mean, places, xerr=np.nan_to_num(error), fmt="none", color=PALE, capsize=6, linewidth=4)
+    sure = (mean.abs() > 2 * error).to_numpy()
+    for part, face in ((sure, PLAIN), (~sure, "white")):
+        ax.scatter(mean[part], places[part], s=140, facecolor=face, edgecolor=INK, linewidth=1.5, zorder=3)
+    ax.set_yticks(places, rows["variant"])
+    ax.set_title("mean ± standard error; filled: more than two of these from 0", fontsize=14)
+    xlabel = f"UAR minus the {reference}'s (percentage points)"
+    return _label(ax, xlabel, "One change", grid="x", ylim=(-0.6, len(rows) - 0.4))
+
+
+def plot_noise(table, *, chance=0.125, ax=None):
+    """Draw the UAR (with its interval) against the signal-to-noise ratio, a line per noise, noisier to the right.
+
+    `table` is `sercore.studies.noise_robustness`'s: noise, snr_db, uar, low, high. The row of the noise "none" is
+    drawn as the level of quiet recordings.
+    """
+    ax = _open(ax, table, ["noise", "snr_db", "uar", "low", "high"])
+    quiet, noisy = table[table["noise"] == "none"], table[table["noise"] != "none"].sort_values("snr_db")
+    styles = itertools.cycle((("o-", PLAIN, "//"), ("s--", LEAKY, "\\\\"), ("^:", "#009E73", "..")))
+    for (name, rows), (style, color, hatch) in zip(noisy.groupby("noise", sort=False), styles, strict=False):
+        low, high = 100 * rows["low"], 100 * rows["high"]
+        ax.fill_between(rows["snr_db"], low, high, facecolor=color, alpha=0.15, hatch=hatch, edgecolor=color, lw=0)
+        ax.plot(rows["snr_db"], 100 * rows["uar"], style, color=color, markersize=11, label=name)
+    levels = [("quiet", value, "-.") for value in quiet["uar"]] + [("chance", chance, "--")]
+    for name, value, style in levels:
+        ax.axhline(100 * value, color=INK, linestyle=style, linewidth=1.5)
+        ax.text(0.995, 100 * value, f"{name} {100 * value:.3g} %", ha="right", va="bottom",
+                transform=ax.get_yaxis_transform())  # fmt: skip
+    ax.set_xticks(sorted(noisy["snr_db"].unique()))
+    ax.invert_xaxis()
+    ax.legend(title="Noise, 95 % interval", loc="lower left", bbox_to_anchor=(0, 0.2), handlelength=3)
+    top = max(100 * table[["uar", "high"]].max().max() + 6, 60)
+    return _label(ax, "Signal-to-noise ratio (dB), noisier to the right", "UAR (%)", grid="y", ylim=(0, top))
+
+
 def _open(ax, table=None, columns=(), *, size=WIDE, shape=(1, 1)):
     if table is not None and (table.empty or not set(columns) <= set(table.columns)):
         raise ConfigError(f"Bad table of {len(table)} rows with the columns {list(table.columns)}: "
@@ -397,6 +513,36 @@ def _draw_bars(ax, values):
     ax.set_xticks(range(len(names)), names, **(SLANTED if len("".join(names)) > 60 else {}))
     if n_parts > 1:
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=min(4, n_parts), handlelength=2.5)
+
+
+def _name_points(ax, x, y, names, *, bold=()):
+    """Write names beside points: in the first place around a point that no mark or name, if possible no line, takes."""
+    ax.figure.draw_without_rendering()  # settles the layout, so that places can be measured
+    dot, box = ax.figure.dpi / 72, mpl.transforms.Bbox.from_bounds
+    points = ax.transData.transform(np.c_[x, y])
+    taken = [box(px - 11 * dot, py - 11 * dot, 22 * dot, 22 * dot) for px, py in points]
+    taken += [text.get_window_extent() for text in ax.texts]
+    lines = [path.get_extents(ax.transData) for path in ax.collections[0].get_paths()]
+    lines += [line.get_window_extent() for line in ax.lines]
+    around = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+    places = [(r * dx, r * dy) for r in (13, 22, 34, 48, 64, 84) for dx, dy in around]
+    for px, py, name in sorted(zip(*points.T, names, strict=True), key=lambda point: -point[1]):
+        weight = "bold" if name in bold else "normal"
+        text = ax.annotate(name, (px, py), xycoords="figure pixels", fontsize=14, fontweight=weight, zorder=5)
+        width, height = text.get_window_extent().size
+        text.remove()
+        for obstacles, (dx, dy) in itertools.product((taken + lines, taken), places):
+            left, low = px + dx * dot + (np.sign(dx) - 1) * width / 2, py + dy * dot + (np.sign(dy) - 1) * height / 2
+            room = box(left, low, width, height)
+            inside = ax.bbox.contains(left, low) and ax.bbox.contains(left + width, low + height)
+            if inside and not any(room.overlaps(other) for other in obstacles):
+                break
+        arrow = {"arrowstyle": "-", "color": PALE, "shrinkA": 1, "shrinkB": 7} if abs(dx) + abs(dy) > 13 else None
+        xy = ax.transData.inverted().transform((px, py))
+        ax.annotate(name, xy, (dx, dy), textcoords="offset points", fontsize=14, fontweight=weight, zorder=5,
+                    ha=("right", "center", "left")[int(np.sign(dx)) + 1], va=("top", "center", "bottom")[int(np.sign(dy)) + 1],
+                    arrowprops=arrow, in_layout=False)  # fmt: skip
+        taken.append(room)
 
 
 def live_history():

@@ -51,6 +51,7 @@ def test_the_seven_fields_and_the_sex_are_read():
         "statement": "Dogs are sitting by the door",
         "repetition": 1,
         "actor": 12,
+        "speaker": "12",
         "sex": "female",
     }
     assert ravdess.parse(Path("Actor_07/02-02-03-02-01-02-07.flac")) == {
@@ -61,6 +62,7 @@ def test_the_seven_fields_and_the_sex_are_read():
         "statement": "Kids are talking by the door",
         "repetition": 2,
         "actor": 7,
+        "speaker": "07",
         "sex": "male",
     }
 
@@ -199,7 +201,7 @@ def test_an_empty_folder_says_what_was_expected(tmp_path):
 
 
 def test_an_unknown_corpus_is_named():
-    with pytest.raises(ConfigError, match=r"Bad corpus 'radvess': expected one of \['ravdess', 'synthetic'\]"):
+    with pytest.raises(ConfigError, match=r"Bad corpus 'radvess': expected one of \['emodb', 'ravdess', 'synthetic', 'tess'\]"):
         load_corpus("radvess")
 
 

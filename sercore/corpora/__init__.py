@@ -9,12 +9,12 @@ import pandas as pd
 import soundfile as sf
 
 from sercore import settings
-from sercore.corpora import ravdess, synthetic
+from sercore.corpora import emodb, ravdess, synthetic, tess
 from sercore.errors import ConfigError, CorpusError
 
 logger = logging.getLogger(__name__)
 
-CORPORA = {module.NAME: module for module in (ravdess, synthetic)}
+CORPORA = {module.NAME: module for module in (ravdess, emodb, tess, synthetic)}
 
 COLUMNS = (
     "path", "corpus", "speaker", "sex", "emotion", "intensity", "statement", "repetition", "vocal_channel",
@@ -58,7 +58,8 @@ def load_corpus(name, root=None):
     clips : pd.DataFrame
         The clip table: one row a clip, columns `COLUMNS`, sorted by speaker and file name.
         ``clips.attrs["skipped"]`` lists what was left out, as dicts of ``path`` and ``reason``;
-        `skipped_files` shows it as a table.
+        `skipped_files` shows it as a table. ``clips.attrs["dropped"]`` lists the sound files whose emotion is none
+        of our eight.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def load_corpus(name, root=None):
         If the folder does not exist or holds not one usable clip.
     """
     module, root = _module(name), _root(name, root)
-    rows, skipped, seen = [], [], {}
+    rows, skipped, dropped, seen = [], [], [], {}
     for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
         try:
             fields = module.parse(path.name)
@@ -77,7 +78,10 @@ def load_corpus(name, root=None):
             skipped.append({"path": str(path), "reason": str(error)})
             continue
         seen[path.stem] = path
-        rows.append({"path": str(path), "corpus": name, "speaker": f"{name}-{fields['actor']:02d}", **fields})
+        if fields["emotion"] is None:
+            dropped.append(str(path))
+            continue
+        rows.append({"path": str(path), "corpus": name, **fields, "speaker": f"{name}-{fields['speaker']}"})
     if skipped:
         logger.warning(
             "%s: skipped %d of %d files; see skipped_files(clips)", root, len(skipped), len(skipped) + len(rows)
@@ -88,19 +92,22 @@ def load_corpus(name, root=None):
             f"{len(skipped)} files were skipped{', the first because: ' + skipped[0]['reason'] if skipped else ''}."
         )
     clips = pd.DataFrame(rows, columns=list(COLUMNS))
+    clips = clips.astype({"intensity": clips["speaker"].dtype})  # text, also where a corpus has none
     clips = clips.sort_values(["speaker", "path"], kind="stable", ignore_index=True)
-    clips.attrs["skipped"] = skipped
+    if dropped:
+        logger.info("%s: %d clips of an emotion that is none of our eight were left out", name, len(dropped))
+    clips.attrs["skipped"], clips.attrs["dropped"] = skipped, dropped
     return clips
 
 
 def _check_place(path, fields, seen):
     """Reject what a sound name cannot save: video's sound track, a second copy, another actor's folder."""
-    if fields["modality"] != "audio-only":
+    if fields.get("modality", "audio-only") != "audio-only":
         raise CorpusError(f"Bad modality {fields['modality']!r} in {path.name}: expected audio-only (03).")
     if path.stem in seen:
         raise CorpusError(f"Duplicate of {seen[path.stem]}: each clip counts once.")
     folder = path.parent.name.lower()
-    if folder.startswith("actor_") and folder != f"actor_{fields['actor']:02d}":
+    if "actor" in fields and folder.startswith("actor_") and folder != f"actor_{fields['actor']:02d}":
         raise CorpusError(
             f"Bad place of {path.name}: its name says actor {fields['actor']:02d}, its folder {path.parent.name}."
         )
@@ -132,7 +139,7 @@ class VerifyReport:
     n_expected, n_found : int
         Clips of the whole corpus, and usable clips in the folder.
     missing : list of str
-        File stems of the official list that are not there.
+        File stems of the official list that are not there; empty where no list is kept.
     unreadable : dict of str to str
         Path and reason of files that do not decode or hold no sound.
     skipped : dict of str to str
@@ -149,7 +156,7 @@ class VerifyReport:
     @property
     def ok(self):
         """True if the corpus is whole and every clip can be decoded."""
-        return not (self.missing or self.unreadable or self.skipped)
+        return self.n_found >= self.n_expected and not (self.missing or self.unreadable or self.skipped)
 
 
 def verify(name, root=None):
@@ -171,15 +178,18 @@ def verify(name, root=None):
         As `load_corpus`.
     """
     clips = load_corpus(name, root)
-    found = {Path(path).stem for path in clips["path"]}
-    module = CORPORA[name]
-    expected = set().union(*(module.expected_files(channel) for channel in clips["vocal_channel"].unique()))
-    unreadable = {path: reason for path in clips["path"] if (reason := _unreadable(path))}
+    module, paths = CORPORA[name], [*clips["path"], *clips.attrs["dropped"]]
+    found = {Path(path).stem for path in paths}
+    missing = []
+    if hasattr(module, "expected_files"):
+        expected = set().union(*(module.expected_files(channel) for channel in clips["vocal_channel"].unique()))
+        missing = sorted(expected - found)
+    unreadable = {path: reason for path in paths if (reason := _unreadable(path))}
     return VerifyReport(
         name=name,
-        n_expected=len(expected),
+        n_expected=len(expected) if hasattr(module, "expected_files") else module.N_FILES,
         n_found=len(found) - len(unreadable),
-        missing=sorted(expected - found),
+        missing=missing,
         unreadable=unreadable,
         skipped={entry["path"]: entry["reason"] for entry in clips.attrs["skipped"]},
     )

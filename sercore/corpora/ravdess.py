@@ -47,7 +47,7 @@ def parse(filename):
     -------
     fields : dict
         ``modality``, ``vocal_channel``, ``emotion``, ``intensity``, ``statement``, ``repetition``,
-        ``actor`` (int) and ``sex`` ("female" or "male").
+        ``actor`` (int), ``speaker`` (its two digits) and ``sex`` ("female" or "male").
 
     Raises
     ------
@@ -81,7 +81,7 @@ def parse(filename):
             )
         if values["actor"] == _NO_SONG_ACTOR:
             raise CorpusError(f"Bad actor '{_NO_SONG_ACTOR}' in {name}: this actor recorded no song.")
-    return values | {"sex": "male" if values["actor"] % 2 else "female"}
+    return values | {"speaker": f"{values['actor']:02d}", "sex": "male" if values["actor"] % 2 else "female"}
 
 
 def expected_files(vocal_channel="speech"):

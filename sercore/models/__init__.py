@@ -14,9 +14,45 @@ from sercore.errors import ConfigError
 from sercore.features import FeatureConfig, to_windows
 from sercore.labels import EMOTIONS
 from sercore.models.cnn import CNN
+from sercore.models.cnn_basic import BasicCNN
+from sercore.models.cnn_transformer import CNNTransformer
+from sercore.models.conv1d import Conv1d
+from sercore.models.functionals_svm import FunctionalsSVM
+from sercore.models.resnet18 import ResNet18
+from sercore.models.resnet_blocks import ResNetBlocks
+from sercore.models.transcript_rnn import TranscriptRNN
+from sercore.models.two_channel import TwoChannel
 from sercore.settings import write_atomic
 
-MODELS = {"cnn": CNN}
+
+class Ensemble(torch.nn.Module):
+    """Several networks of one design that answer together, by the mean of their logits.
+
+    Parameters
+    ----------
+    member : str
+        A key of `MODELS`.
+    n_members : int
+    **config
+        Options of the members.
+    """
+
+    def __init__(self, *, member="cnn", n_members=3, **config):
+        super().__init__()
+        self.members = torch.nn.ModuleList(build_model(member, **config) for _ in range(n_members))
+        self.kind = MODELS[member].kind
+
+    def forward(self, X):
+        """Score the emotions, as a member does."""
+        return torch.stack([member(X) for member in self.members]).mean(dim=0)  # (n, 8)
+
+
+#: Every class names in its ``kind`` what it reads: a key of `sercore.features.KINDS`, or "words".
+MODELS = {
+    "cnn": CNN, "conv1d": Conv1d, "two_channel": TwoChannel, "cnn_basic": BasicCNN, "resnet_blocks": ResNetBlocks,
+    "resnet18": ResNet18, "cnn_transformer": CNNTransformer, "transcript_rnn": TranscriptRNN,
+    "functionals_svm": FunctionalsSVM, "ensemble": Ensemble,
+}  # fmt: skip
 CHECKPOINT_VERSION = "1"
 
 
@@ -33,7 +69,7 @@ def build_model(name, **config):
     Returns
     -------
     model : torch.nn.Module
-        Takes ``X`` (n, 1, n_mels, n_frames), gives logits (n, 8).
+        Takes ``X`` (n, 1, n_mels, n_frames), or (n, 1, k) where its ``kind`` is a vector; gives logits (n, 8).
 
     Raises
     ------
@@ -81,6 +117,9 @@ def layer_table(model, X):
 
     def note(name):
         def hook(module, _, output):
+            output = output[0] if isinstance(output, tuple) else output
+            if isinstance(module, torch.nn.Identity):
+                return
             size = tuple(output.shape[1:])
             rows.append(
                 {"part": name, "kind": type(module).__name__, "output": size, "parameters": count_parameters(module)}
@@ -107,7 +146,7 @@ def predict_logits(model, features, *, config=FeatureConfig(), batch_size=64):
     ----------
     model : torch.nn.Module
     features : list of np.ndarray [shape=(n_mels, n)]
-        Log-mel spectrograms in dB.
+        Log-mel spectrograms in dB, or what the model's ``kind`` says.
     config : FeatureConfig
     batch_size : int
 
@@ -170,11 +209,18 @@ def save_checkpoint(
     path : Path
     """
     metadata = {
-        "sercore_checkpoint": CHECKPOINT_VERSION, "model": name, "model_config": model_config or {},
+        "sercore_checkpoint": CHECKPOINT_VERSION, "model": name,
+        "model_config": _all_options(name, model_config or {}),
         "feature_config": asdict(feature_config), "emotions": EMOTIONS, "temperature": temperature, "info": info or {},
     }  # fmt: skip
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     return write_atomic(path, save(weights, {key: json.dumps(value) for key, value in metadata.items()}))
+
+
+def _all_options(name, config):
+    """Options with the defaults they were built by: a checkpoint must outlive a change of defaults."""
+    defaults = MODELS[name].__init__.__kwdefaults__ | config
+    return _all_options(defaults["member"], {}) | defaults if "member" in defaults else defaults
 
 
 def load_checkpoint(path):

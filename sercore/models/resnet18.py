@@ -1,0 +1,138 @@
+"""models.resnet18: ResNet-18 with torchvision's names, so that its ImageNet weights fit, fine-tuned by stages."""
+
+import logging
+
+import torch
+from torch import nn
+
+logger = logging.getLogger(__name__)
+
+#: torchvision's ResNet18_Weights.IMAGENET1K_V1; the name ends with the start of the file's SHA-256.
+IMAGENET_URL = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+#: Share of the training after which parts begin to learn: what is new at once, what is general last.
+STAGES = ((0.0, ("conv1", "bn1", "fc")), (0.1, ("layer3", "layer4")), (0.3, ("layer1", "layer2")))
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions beside a shortcut, named as in torchvision."""
+
+    def __init__(self, c_in, c_out, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(c_out)
+        self.downsample = None
+        if stride > 1:
+            self.downsample = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False), nn.BatchNorm2d(c_out))
+
+    def forward(self, x):
+        y = torch.relu(self.bn1(self.conv1(x)))  # (n, c_out, mels/stride, frames/stride)
+        y = self.bn2(self.conv2(y))  # (n, c_out, mels/stride, frames/stride)
+        return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+def _layer(c_in, c_out, stride):
+    return nn.Sequential(BasicBlock(c_in, c_out, stride), BasicBlock(c_out, c_out, 1))
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 (He et al. 2015, arXiv:1512.03385) on log-mel as a picture of one colour.
+
+    Public projects fine-tune it from ImageNet, stage by stage. Claimed: 80 %. Building it downloads nothing:
+    `warm_start` does, for training alone, so that a checkpoint is rebuilt offline.
+
+    Parameters
+    ----------
+    n_classes : int
+    pretrained : bool
+        Training shall start from ImageNet weights.
+
+    Attributes
+    ----------
+    pretrained : bool
+        As asked for; False once `warm_start` could not have the weights.
+    """
+
+    kind = "log_mel"
+
+    def __init__(self, *, n_classes=8, pretrained=False):
+        super().__init__()
+        self.pretrained = pretrained
+        self.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.layer1 = _layer(64, 64, 1)
+        self.layer2 = _layer(64, 128, 2)
+        self.layer3 = _layer(128, 256, 2)
+        self.layer4 = _layer(256, 512, 2)
+        self.fc = nn.Linear(512, n_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, X):
+        """Score the emotions.
+
+        Parameters
+        ----------
+        X : torch.Tensor [shape=(n, 1, n_mels, n_frames)]
+            Scaled log-mel windows, from `sercore.features.to_windows`.
+
+        Returns
+        -------
+        logits : torch.Tensor [shape=(n, n_classes)]
+        """
+        x = X.contiguous(memory_format=torch.channels_last)
+        x = torch.relu(self.bn1(self.conv1(x)))  # (n, 64, 32, 88)   for X (n, 1, 64, 176)
+        x = self.layer1(self.maxpool(x))  # (n, 64, 16, 44)
+        x = self.layer2(x)  # (n, 128, 8, 22)
+        x = self.layer3(x)  # (n, 256, 4, 11)
+        x = self.layer4(x)  # (n, 512, 2, 6)
+        return self.fc(x.mean(dim=(2, 3)))  # (n, 8)
+
+    def warm_start(self):
+        """Load ImageNet weights, if `pretrained` asks for them: downloaded once, then from torch's own cache.
+
+        The three colours of conv1 are added up into one, which is what a grey picture would have met; fc stays
+        as it is, untrained. Offline, a warning says so, `pretrained` becomes False and the weights stay random.
+
+        Returns
+        -------
+        loaded : bool
+
+        Raises
+        ------
+        RuntimeError
+            If the file's hash or its tensors are not those of ResNet-18.
+        """
+        if not self.pretrained:
+            return False
+        try:
+            weights = torch.hub.load_state_dict_from_url(
+                IMAGENET_URL, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            )
+        except OSError as error:  # URLError is one
+            logger.warning("ResNet18 is trained from scratch, NOT from ImageNet: no %s (%s).", IMAGENET_URL, error)
+            self.pretrained = False
+            return False
+        own = {key: value for key, value in self.state_dict().items() if key.startswith("fc.")}
+        color = weights["conv1.weight"]  # (64, 3, 7, 7)
+        self.load_state_dict({**weights, **own, "conv1.weight": color.sum(dim=1, keepdim=True)})
+        return True
+
+    def set_stage(self, progress):
+        """Let the parts learn whose time has come, by `STAGES`; without ImageNet weights all learn at all times.
+
+        Batch norm goes on following the spectrograms in parts that do not learn yet.
+
+        Parameters
+        ----------
+        progress : float in [0, 1]
+            Share of the training that is done.
+        """
+        if self.pretrained:
+            for start, parts in STAGES:
+                for part in parts:
+                    getattr(self, part).requires_grad_(progress >= start)

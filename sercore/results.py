@@ -1,0 +1,189 @@
+"""results: the scores that were measured, where they are kept, and how they are read and written."""
+
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+
+from sercore import settings
+from sercore.errors import ConfigError
+from sercore.evaluate import PROBA_COLUMNS
+from sercore.models import softmax
+from sercore.train import processes
+
+#: Columns of data/results/*.csv, one row a fold.
+RESULT_COLUMNS = (
+    "model", "protocol", "fold", "seed", "n_test", "accuracy", "uar", "macro_f1", "parameters", "minutes", "device", "commit",
+)  # fmt: skip
+
+
+def results_dir_of(clips, results_dir=None):
+    """Tell where the scores of a corpus are kept: those on synthetic speech never among the results.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+    results_dir : str or Path, optional
+        Overrules.
+
+    Returns
+    -------
+    folder : Path
+        `settings.results_dir()`, or ``synthetic_results`` in `settings.runs_dir()`.
+    """
+    if results_dir:
+        return Path(results_dir)
+    synthetic = "synthetic" in set(clips["corpus"])
+    return settings.runs_dir() / "synthetic_results" if synthetic else settings.results_dir()
+
+
+def read_scores(clips, *, model="cnn", protocol="speaker_5fold", seed=settings.SEED, results_dir=None):
+    """Read the recorded scores of a model under a protocol.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Tells the corpus.
+    model, protocol : str
+    seed : int
+    results_dir : str or Path, optional
+        As in `cross_validate`.
+
+    Returns
+    -------
+    table : pd.DataFrame
+        `RESULT_COLUMNS`, one row a fold.
+
+    Raises
+    ------
+    ConfigError
+        If there are none.
+    """
+    path = results_dir_of(clips, results_dir) / f"{model}_{protocol}.csv"
+    if not path.is_file():
+        raise ConfigError(f"No scores at {path.name}: run `sercore crossval --model {model} --protocol {protocol}`.")
+    table = pd.read_csv(path, dtype={"fold": str, "commit": str})
+    return table[table["seed"] == seed].reset_index(drop=True)
+
+
+def read_out_of_fold(
+    clips, *, model="cnn", protocol="speaker_5fold", seed=settings.SEED, results_dir=None, columns=PROBA_COLUMNS
+):
+    """Read recorded out-of-fold probabilities, in the order of a clip table.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Its clips without a recorded probability are left out.
+    model, protocol : str
+    seed : int
+    results_dir : str or Path, optional
+        As in `cross_validate`.
+    columns : list of str
+        What to read; "temperature" is there too.
+
+    Returns
+    -------
+    clips : pd.DataFrame [shape=(n, ...)]
+    proba : np.ndarray [shape=(n, len(columns))]
+        Each from the one model that had not met the clip (nor, by speaker, its speaker).
+    """
+    path = results_dir_of(clips, results_dir) / "out_of_fold" / f"{model}_{protocol}_seed{seed}.csv"
+    recorded = pd.read_csv(path, index_col="clip")
+    names = clips["path"].map(lambda p: Path(p).stem)
+    known = names.isin(recorded.index).to_numpy()
+    return clips[known].reset_index(drop=True), recorded.loc[names[known], columns].to_numpy()
+
+
+def read_table(clips, name, *, results_dir=None):
+    """Read the recorded table of a study.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Tells the corpus.
+    name : str
+        Of the file, without its suffix: "ablation", "noise_cnn_speaker_5fold", …
+    results_dir : str or Path, optional
+        As in `results_dir_of`.
+
+    Returns
+    -------
+    table : pd.DataFrame
+
+    Raises
+    ------
+    ConfigError
+        If there is none; the message names the command that makes it.
+    """
+    path = results_dir_of(clips, results_dir) / f"{name}.csv"
+    if not path.is_file():
+        command = "ablate" if name == "ablation" else name
+        if name.startswith("noise_"):
+            model = name.removeprefix("noise_").removesuffix("_speaker_5fold")
+            seeds = " --seeds 0,1,2" if model.endswith("_ensemble") else ""
+            command = f"noise --model {model.removesuffix('_ensemble')}{seeds}"
+        raise ConfigError(f"No table at {path.name}: run `sercore {command}`.")
+    return pd.read_csv(path, dtype={"fold": str, "commit": str})
+
+
+def record(path, rows, *, keys):
+    """Put rows into a CSV in place of those with the same keys, written whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    rows : pd.DataFrame
+    keys : list of str
+        Columns that tell rows apart.
+    """
+    if not processes().is_main_process:
+        return
+    if path.exists():
+        old = pd.read_csv(path, dtype={"fold": str, "commit": str})
+        merged = old.merge(rows[keys].astype(old[keys].dtypes), on=keys, how="left", indicator=True)
+        rows = pd.concat([old[(merged["_merge"] == "left_only").to_numpy()], rows], ignore_index=True)
+    rows = rows.sort_values(keys, kind="stable")
+    settings.write_atomic(path, rows.to_csv(index=False, float_format="%.6g").encode())
+
+
+def commit():
+    """Tell which code is running.
+
+    Returns
+    -------
+    commit : str
+        Short hash of the checkout, with "+" after it if files differ from it; "unknown" outside of one.
+    """
+
+    def git(*words):
+        done = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        head = git("rev-parse", "--short=10", "HEAD")
+        return f"{head}{'+' if git('status', '--porcelain', '--', '*.py') else ''}" if head else "unknown"
+    except OSError:
+        return "unknown"
+
+
+def out_of_fold_table(clips, logits, *, fold, temperature):
+    """Lay out the probabilities of a fold's test clips as they are recorded.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame [shape=(n, ...)]
+    logits : np.ndarray [shape=(n, 8)]
+    fold : str
+    temperature : float
+
+    Returns
+    -------
+    table : pd.DataFrame
+        Columns ``clip, fold, temperature`` and `sercore.evaluate.PROBA_COLUMNS`.
+    """
+    table = pd.DataFrame(softmax(logits, temperature=temperature), columns=PROBA_COLUMNS).round(6)
+    table.insert(0, "clip", [Path(path).stem for path in clips["path"]])
+    table.insert(1, "fold", fold)
+    table.insert(2, "temperature", round(temperature, 4))
+    return table
