@@ -165,12 +165,12 @@ def train(corpus: Corpus = None, root: Root = None, out: Path = Path("model.safe
     """Train on every speaker, and write a checkpoint; several seeds make an ensemble. A killed run resumes."""
     from sercore.experiments import train_final
 
-    clips = _load(corpus, root)
+    seeds, clips = _numbers(seeds), _load(corpus, root)
     left_out = set(filter(None, hold_out.split(",")))
     if unknown := left_out - set(clips["speaker"]):
         raise ConfigError(f"Bad speakers {sorted(unknown)}: expected some of {sorted(clips['speaker'].unique())}.")
     clips = clips[~clips["speaker"].isin(left_out)].reset_index(drop=True)
-    facts = train_final(clips, out, recipe=_recipe(clips, model, epochs), seeds=_numbers(seeds))
+    facts = train_final(clips, out, recipe=_recipe(clips, model, epochs), seeds=seeds)
     typer.echo(f"{out}: trained on {len(facts['train_speakers'])} speakers in {facts['minutes']:.1f} minutes.")
     typer.echo("How good such a model is on people it has not heard: `sercore crossval`.")
 

@@ -196,7 +196,6 @@ def _redrawn(clips, probas, metric, n_draws, seed):
     columns = []
     for proba in probas:
         y_pred = _argmax(clips, proba)
-        draws = np.random.default_rng(len(columns)).integers(len(names), size=(n_draws, len(names)))
         counts = np.stack([confusion(y_true[speakers == s], y_pred[speakers == s]) for s in names])
         columns.append([_metric_of_counts(counts[draw].sum(axis=0), metric) for draw in draws])
     return np.array(columns).T

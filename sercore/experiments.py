@@ -16,7 +16,7 @@ from sercore.dataset import TrainingSet
 from sercore.errors import ConfigError
 from sercore.evaluate import fit_temperature, scores, targets_of
 from sercore.features import FeatureConfig, extract
-from sercore.models import MODELS, Ensemble, count_parameters, predict_logits, save_checkpoint
+from sercore.models import MODELS, Ensemble, all_options, count_parameters, predict_logits, save_checkpoint
 from sercore.models.transcript_rnn import word_numbers
 from sercore.results import RESULT_COLUMNS, commit, out_of_fold_table, record, results_dir_of
 from sercore.splits import hold_out_validation, make_folds
@@ -64,6 +64,7 @@ class Recipe:
     def key(self):
         """Short fingerprint of all but the seed, for names of folders."""
         settled = asdict(replace(self, train=replace(self.train, seed=settings.SEED)))
+        settled["model_config"] = all_options(self.model, self.model_config)
         return hashlib.blake2b(json.dumps(settled, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
@@ -141,6 +142,10 @@ def prepare(clips, *, recipe=Recipe(), progress=True):
             options = {"augment": recipe.augment, "copies": recipe.copies}
             copies = extract(clips, config=recipe.features, kind=kind, **options, progress=progress)
     if recipe.transductive:
+        if kind != "log_mel":
+            raise ConfigError(
+                f"Bad option transductive for {recipe.model}: expected a model of log-mel, not of {kind}."
+            )
         features, copies = _normalised_by_speaker(clips, features, copies, recipe.features)
     return Prepared(clips, features, copies)
 
@@ -233,7 +238,8 @@ def train_and_refit(prepared, fold, *, recipe=Recipe(), run_dir=None, progress=T
     -------
     model : torch.nn.Module
     facts : dict
-        ``temperature``, ``best_epoch`` and ``val_uar`` of the first training, ``minutes`` of both, ``device``.
+        ``temperature``, ``best_epoch`` and ``val_uar`` of the first training, ``minutes`` of both and
+        ``shared_minutes`` of the first, ``device``.
     """
     first_dir, second_dir = (
         Path(run_dir) / part if run_dir else None for part in ("validation", f"seed{recipe.train.seed}")
@@ -250,6 +256,7 @@ def train_and_refit(prepared, fold, *, recipe=Recipe(), run_dir=None, progress=T
         "best_epoch": first.best_epoch,
         "val_uar": first.history["val_uar"].max(),
         "minutes": first.minutes + second.minutes,
+        "shared_minutes": first.minutes,
         "device": second.device,
     }
 
@@ -315,20 +322,17 @@ def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), seeds=(s
             # The same design, but another experiment: weights that could be fetched when it was run.
             name = recipe.model + ("_imagenet" if getattr(model, "pretrained", False) else "")
             name += "_transductive" if recipe.transductive else ""
+            shared = facts["shared_minutes"]
             facts = {key: facts[key] for key in ("temperature", "minutes", "device")}
             members.append((logits, facts | {"parameters": count_parameters(model)}))
             score(name, seed, fold, *members[-1])
         if len(seeds) > 1:
             together = members[0][1] | {
-                key: sum(facts[key] for _, facts in members) for key in ("minutes", "parameters")
+                "parameters": sum(facts["parameters"] for _, facts in members),
+                "minutes": sum(facts["minutes"] for _, facts in members) - (len(seeds) - 1) * shared,
             }
-            score(
-                f"{name}_ensemble",
-                min(seeds),
-                fold,
-                np.mean([logits for logits, _ in members], axis=0),
-                together,
-            )
+            logits = np.mean([logits for logits, _ in members], axis=0)
+            score(f"{name}_ensemble", min(seeds), fold, logits, together)
     return pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
 
 
@@ -368,16 +372,20 @@ def train_final(clips, path, *, recipe=Recipe(), seeds=(settings.SEED,), info=No
     facts : dict
         What the checkpoint says of itself.
     """
+    if recipe.transductive:
+        raise ConfigError("No checkpoint of a transductive recipe: it needs many clips of each speaker to predict.")
     path = Path(path)
     prepared = prepare(clips, recipe=recipe, progress=progress)
     fold = hold_out_validation(prepared.clips, n_val_speakers=recipe.n_val_speakers, seed=settings.SEED)
-    members = []
+    members, minutes = [], 0.0
     for seed in seeds:
         seeded = replace(recipe, train=replace(recipe.train, seed=seed))
         model, facts = train_and_refit(
             prepared, fold, recipe=seeded, run_dir=path.with_suffix(".run"), progress=progress
         )
         members.append(model)
+        minutes += facts["minutes"] - facts["shared_minutes"]
+    minutes += facts.pop("shared_minutes")
     name, model_config = recipe.model, recipe.model_config
     if len(seeds) > 1:
         name, model_config = "ensemble", {"member": name, "n_members": len(seeds), **model_config}
@@ -390,6 +398,7 @@ def train_final(clips, path, *, recipe=Recipe(), seeds=(settings.SEED,), info=No
         "n_train_clips": len(prepared.clips),
         "temperature_from": sorted(prepared.clips["speaker"].iloc[fold.val].unique()),
         "seeds": list(seeds),
+        "minutes": minutes,
         "parameters": count_parameters(model),
         "commit": commit(),
     } | (info or {})

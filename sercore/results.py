@@ -45,7 +45,8 @@ def read_scores(clips, *, model="cnn", protocol="speaker_5fold", seed=settings.S
     clips : pd.DataFrame
         Tells the corpus.
     model, protocol : str
-    seed : int
+    seed : int or None
+        None reads all seeds.
     results_dir : str or Path, optional
         As in `cross_validate`.
 
@@ -60,10 +61,16 @@ def read_scores(clips, *, model="cnn", protocol="speaker_5fold", seed=settings.S
         If there are none.
     """
     path = results_dir_of(clips, results_dir) / f"{model}_{protocol}.csv"
-    if not path.is_file():
-        raise ConfigError(f"No scores at {path.name}: run `sercore crossval --model {model} --protocol {protocol}`.")
+    _check_recorded(path, model, protocol)
     table = pd.read_csv(path, dtype={"fold": str, "commit": str})
-    return table[table["seed"] == seed].reset_index(drop=True)
+    return (table if seed is None else table[table["seed"] == seed]).reset_index(drop=True)
+
+
+def _check_recorded(path, model, protocol):
+    if not path.is_file():
+        words = f"--model {model.removesuffix('_ensemble')} --protocol {protocol}"
+        words += " --seeds 0,1,2" if model.endswith("_ensemble") else ""
+        raise ConfigError(f"No scores at {path.name}: run `sercore crossval {words}`.")
 
 
 def read_out_of_fold(
@@ -89,6 +96,7 @@ def read_out_of_fold(
         Each from the one model that had not met the clip (nor, by speaker, its speaker).
     """
     path = results_dir_of(clips, results_dir) / "out_of_fold" / f"{model}_{protocol}_seed{seed}.csv"
+    _check_recorded(path, model, protocol)
     recorded = pd.read_csv(path, index_col="clip")
     names = clips["path"].map(lambda p: Path(p).stem)
     known = names.isin(recorded.index).to_numpy()

@@ -161,6 +161,8 @@ def noise_robustness(clips, *, recipe=Recipe(), seeds=(settings.SEED,), protocol
         Columns ``model, noise, snr_db, accuracy, uar, macro_f1, low, high`` (95 % interval of the UAR over
         speakers) ``, ece, commit``; the first row is the quiet recordings'.
     """
+    if recipe.transductive or set(kinds) - set(NOISES):
+        raise ConfigError(f"Bad noises {sorted(kinds)}: expected some of {list(NOISES)}, and no transductive recipe.")
     results_dir = results_dir_of(clips, results_dir)
     prepared = prepare(clips, recipe=recipe, progress=progress)
     conditions = [("none", np.inf), *product(kinds, snrs_db)]
@@ -293,11 +295,12 @@ def zoo_table(clips, *, models=ZOO, seed=settings.SEED, results_dir=None):
     -------
     table : pd.DataFrame
         One row a model: ``model, parameters, minutes`` (of both trainings, mean over folds; of the folds by speaker
-        if there are any), ``device, folds`` (those by speaker that are recorded), then mean and deviation over folds ``accuracy_random, accuracy_random_std,
-        uar_random, uar_random_std, accuracy_speaker, accuracy_speaker_std, uar_speaker, uar_speaker_std``, then
-        ``low, high`` (95 % interval of the UAR by speaker, over speakers), and ``difference, difference_low,
-        difference_high`` (UAR of the house model, "cnn_ensemble" if recorded and else "cnn", minus this one's on
-        the same clips). NaN where a protocol was not run.
+        if there are any), ``device, folds`` (those by speaker that are recorded), then mean and deviation over
+        folds ``accuracy_random, accuracy_random_std, uar_random, uar_random_std, accuracy_speaker,
+        accuracy_speaker_std, uar_speaker, uar_speaker_std``, then ``low, high`` (95 % interval of the UAR by
+        speaker, over speakers), and ``difference, difference_low, difference_high`` (UAR of the house model,
+        "cnn_ensemble" if recorded and else "cnn", minus this one's on the same clips). NaN where a protocol was
+        not run.
 
     Raises
     ------

@@ -78,6 +78,8 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "lr", "patience"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"Bad {name} {getattr(self, name)!r}: expected a number above 0.")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"Bad ema_decay {self.ema_decay!r}: expected 0 to less than 1.")
 
 
 @dataclass

@@ -2,9 +2,11 @@
 
 import hypothesis
 import pytest
+import soundfile as sf
 
 from sercore import settings
 from sercore.corpora import synthetic
+from sercore.labels import EMOTIONS
 
 # A busy machine is no failure: examples are not timed.
 hypothesis.settings.register_profile(
@@ -29,6 +31,18 @@ def voice():
     y = synthetic.synthesize("happy", speaker=4)
     y.flags.writeable = False
     return y
+
+
+@pytest.fixture(scope="session")
+def five_speakers(tmp_path_factory):
+    """A folder with one speaker of each fold of "speaker_5fold", every emotion once: 40 synthetic clips."""
+    root = tmp_path_factory.mktemp("five")
+    for speaker in (5, 6, 11, 17, 1):
+        for code, emotion in enumerate(EMOTIONS, start=1):
+            path = root / f"Actor_{speaker:02d}" / f"03-01-{code:02d}-01-01-01-{speaker:02d}.wav"
+            path.parent.mkdir(exist_ok=True)
+            sf.write(path, synthetic.synthesize(emotion, speaker=speaker), synthetic.SR)
+    return root
 
 
 def pytest_collection_modifyitems(items):

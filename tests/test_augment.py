@@ -32,6 +32,7 @@ Y = vowel()
 Y.flags.writeable = False
 WAVEFORM = {
     "add_noise": lambda rng: augment.add_noise(Y, snr_db=10, rng=rng),
+    "add_babble": lambda rng: augment.add_babble(Y, sr=SR, snr_db=10, rng=rng, n_talkers=2),
     "pitch_shift": lambda rng: augment.pitch_shift(Y, sr=SR, semitones=2),
     "time_stretch": lambda rng: augment.time_stretch(Y, sr=SR, rate=1.2),
     "time_shift": lambda rng: augment.time_shift(Y, sr=SR, shift_s=0.1),
@@ -46,6 +47,14 @@ def test_the_noise_has_the_ratio_asked_for(snr_db):
     noise = augment.add_noise(Y, snr_db=snr_db, rng=np.random.default_rng(0)) - Y
     assert 10 * np.log10(np.mean(Y**2) / np.mean(noise**2)) == pytest.approx(snr_db, abs=0.5)
     assert abs(np.corrcoef(noise[1:], noise[:-1])[0, 1]) < 0.05  # white
+
+
+@pytest.mark.parametrize("snr_db", [-5, 0, 20])
+def test_the_talk_has_the_ratio_asked_for_also_past_full_scale(snr_db):
+    talk = augment.add_babble(Y, sr=SR, snr_db=snr_db, rng=np.random.default_rng(0), n_talkers=2) - Y
+    assert len(talk) == len(Y)
+    assert 10 * np.log10(np.mean(Y**2) / np.mean(talk**2)) == pytest.approx(snr_db, abs=0.01)
+    assert np.corrcoef(talk[1:], talk[:-1])[0, 1] > 0.5  # voices, no hiss
 
 
 @pytest.mark.parametrize("semitones", [-4.0, 0.5, 3.0])
@@ -96,7 +105,7 @@ def test_global_random_state_is_untouched(name):
     assert varied.dtype == np.float32 and varied.ndim == 1 and np.isfinite(varied).all()
 
 
-@pytest.mark.parametrize("name", ["add_noise", "WaveformAugment"])
+@pytest.mark.parametrize("name", ["add_noise", "add_babble", "WaveformAugment"])
 def test_the_same_seed_gives_the_same_variation(name):
     first, again, other = (WAVEFORM[name](np.random.default_rng(seed)) for seed in (4, 4, 5))
     np.testing.assert_array_equal(first, again)

@@ -13,12 +13,14 @@ import soundfile as sf
 import torch
 from typer.testing import CliRunner
 
-from sercore import __version__, experiments
+from sercore import __version__, experiments, studies
 from sercore.cli import app
 from sercore.corpora import synthetic
 from sercore.labels import EMOTIONS
 from sercore.models import build_model, load_checkpoint, save_checkpoint
 from sercore.predict import Predictor
+from sercore.results import RESULT_COLUMNS
+from sercore.train import TrainConfig
 
 FOUR = (1, 4, 5, 14)
 LEVELS = "synthetic-01 synthetic-04 synthetic-05 synthetic-14".split()
@@ -91,7 +93,18 @@ def test_help_names_every_command_and_loads_nothing_heavy():
         "print('loaded:', sorted({'torch', 'librosa', 'pandas', 'numpy'} & set(sys.modules)))"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    for command in ("sample", "predict", "timeline", "train", "evaluate", "crossval", "extract", "verify"):
+    for command in (
+        "sample",
+        "predict",
+        "timeline",
+        "train",
+        "evaluate",
+        "crossval",
+        "ablate",
+        "noise",
+        "extract",
+        "verify",
+    ):
         assert f"  {command} " in output
     assert "loaded: []" in output
 
@@ -110,6 +123,9 @@ def test_version():
         (("verify", "ravdess"), "No ravdess folder at"),
         (("extract", "--corpus", "ravdess", "--root", "nowhere"), "No ravdess folder at nowhere"),
         (("crossval", "--seeds", "0,x"), "Bad seeds '0,x'"),
+        (("train", "--seeds", "0,"), "Bad seeds '0,': expected numbers with commas between, such as 0,1."),
+        (("ablate", "--seeds", "x"), "Bad seeds 'x'"),
+        (("noise", "--seeds", "-1"), "Bad seeds '-1'"),
         (("sample", "clip.mp3"), "Bad suffix '.mp3' of clip.mp3"),
         (("sample", "clip.wav", "--emotion", "hapy"), "Bad emotion 'hapy'"),
         (("sample", "clip.wav", "--speaker", "25"), "Bad speaker 25"),
@@ -235,14 +251,24 @@ def test_evaluate_refuses_when_no_speaker_is_unheard(info, corpus, tmp_path):
 
 def test_train_writes_a_checkpoint_that_names_its_speakers(corpus, tmp_path):
     out = tmp_path / "model.safetensors"
-    words = ("train", "--corpus", "synthetic", "--root", corpus, "--out", out, "--epochs", 1, "--seed", 3)
+    words = ("train", "--corpus", "synthetic", "--root", corpus, "--out", out, "--epochs", 1, "--seeds", "3")
     result = sercore(*words, "--hold-out", LEVELS[0])
     assert result.exit_code == 0, result.output
     assert f"{out}: trained on 3 speakers" in result.stdout and "sercore crossval" in result.stdout
     info = load_checkpoint(out)[1]["info"]
     assert info["train_speakers"] == LEVELS[1:]
-    assert (info["corpus"], info["seed"], len(info["temperature_from"])) == ("synthetic", 3, 2)
+    assert (info["corpus"], info["seeds"], len(info["temperature_from"])) == ("synthetic", [3], 2)
     assert_error(sercore(*words, "--hold-out", "synthetic-99"), "Bad speakers ['synthetic-99']")
+
+
+def test_several_seeds_train_an_ensemble(corpus, clip, tmp_path):
+    out = tmp_path / "ensemble.safetensors"
+    words = ("train", "--corpus", "synthetic", "--root", corpus, "--out", out, "--epochs", 1, "--seeds", "0,1")
+    result = sercore(*words)
+    assert result.exit_code == 0, result.output
+    model, metadata = load_checkpoint(out)
+    assert (metadata["info"]["seeds"], len(model.members)) == ([0, 1], 2)
+    assert sercore("predict", clip, "--checkpoint", out).exit_code == 0
 
 
 @pytest.fixture
@@ -250,12 +276,13 @@ def measured(monkeypatch):
     """Stands in for the training of `cross_validate`; keeps what it was asked for."""
     calls = []
 
-    def cross_validate(clips, *, protocol, recipe, folds, results_dir):
-        calls.append({"protocol": protocol, "recipe": recipe, "folds": folds, "results_dir": results_dir})
-        seed = recipe.train.seed
-        rows = [dict.fromkeys(experiments.RESULT_COLUMNS, 0) | {"fold": f, "seed": seed, "accuracy": a, "uar": a - 0.1}
-                for f, a in (("0", 0.4 + seed / 10), ("1", 0.6 + seed / 10))]  # fmt: skip
-        return pd.DataFrame(rows, columns=list(experiments.RESULT_COLUMNS))
+    def cross_validate(clips, *, protocol, recipe, seeds, folds, results_dir):
+        calls.append(
+            {"protocol": protocol, "recipe": recipe, "seeds": seeds, "folds": folds, "results_dir": results_dir}
+        )
+        rows = [dict.fromkeys(RESULT_COLUMNS, 0) | {"model": "cnn", "fold": f, "seed": seed, "accuracy": a, "uar": a - 0.1}
+                for seed in seeds for f, a in (("0", 0.4 + seed / 10), ("1", 0.6 + seed / 10))]  # fmt: skip
+        return pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
 
     monkeypatch.setattr(experiments, "cross_validate", cross_validate)
     return calls
@@ -274,11 +301,11 @@ def test_crossval_trains_and_keeps_synthetic_scores_apart(corpus, own_folders):
 def test_crossval_repeats_over_seeds_and_sums_up(corpus, measured, own_folders):
     result = sercore("crossval", "--corpus", "synthetic", "--root", corpus, "--seeds", "0,1", "--folds", "0,1")
     assert result.exit_code == 0, result.output
-    assert [call["recipe"].train.seed for call in measured] == [0, 1]
-    assert {tuple(call["folds"]) for call in measured} == {("0", "1")}
-    assert {call["recipe"].train.epochs for call in measured} == {8}
-    assert "accuracy 0.550 ± 0.129 over 4 folds" in result.stdout
-    assert "uar      0.450 ± 0.129 over 4 folds" in result.stdout
+    assert [(call["seeds"], call["folds"]) for call in measured] == [((0, 1), ["0", "1"])]
+    assert measured[0]["recipe"].train.epochs == 8
+    # Folds differ by 0.2 for each seed; the seeds, 0.1 apart, are averaged within a fold.
+    assert "cnn: accuracy 0.550 ± 0.141 over 2 folds" in result.stdout
+    assert "cnn: uar      0.450 ± 0.141 over 2 folds" in result.stdout
 
 
 def test_a_random_split_is_called_leaky_beside_the_honest_score(corpus, measured, own_folders):
@@ -301,7 +328,44 @@ def test_only_the_documented_recipe_on_the_whole_corpus_is_recorded(measured, co
     assert result.exit_code == 0, result.output
     assert "Synthetic" not in result.stderr and "ravdess: 32 clips of 4 speakers" in result.stderr
     assert measured[0]["results_dir"].name == ("trial_results" if options else "results")
-    assert measured[0]["recipe"].train.epochs == (2 if options else 40)
+    assert measured[0]["recipe"].train.epochs == (2 if options else TrainConfig().epochs)
+
+
+def test_an_unknown_model_is_named_and_an_ensemble_is_none_of_the_models(corpus):
+    words = ("crossval", "--corpus", "synthetic", "--root", corpus, "--model")
+    assert_error(sercore(*words, "cmm"), "Bad model 'cmm': expected one of ['cnn', 'cnn_basic', ")
+    assert_error(sercore(*words, "ensemble"), "Bad model 'ensemble': expected one of ['cnn', 'cnn_basic', ")
+
+
+def test_ablate_trains_variants_and_shows_them_in_their_order(five_speakers, own_folders):
+    words = ("ablate", "--corpus", "synthetic", "--root", five_speakers, "--epochs", 1, "--folds", "1")
+    result = sercore(*words, "--variants", "pool by mean,recipe")
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines[0] == ["variant", "uar", "loss", "minutes"]
+    assert [" ".join(line[:-3]) for line in lines[1:]] == ["pool by mean", "recipe"]
+    kept = own_folders / "cli-runs" / "trial_results" / "ablation.csv"
+    assert f"Recorded in {kept.parent}" in result.stderr
+    assert pd.read_csv(kept)["variant"].tolist() == ["pool by mean", "recipe"]
+    assert_error(sercore(*words, "--variants", "recipe,no sound"), "Bad variants ['no sound']")
+    assert_error(sercore(*words, "--folds", "1,9"), "Bad folds ['9']: expected some of ['0', '1', '2', '3', '4']")
+
+
+def test_noise_shows_what_was_measured_with_the_seeds_and_model_asked_for(corpus, own_folders, monkeypatch):
+    asked = []
+
+    def noise_robustness(clips, *, recipe, seeds, results_dir):
+        asked.append((len(clips), recipe.model, recipe.train.epochs, seeds, results_dir))
+        return pd.DataFrame({"noise": ["none", "white"], "snr_db": [np.inf, 20.0], "uar": [0.75, 0.5]})
+
+    monkeypatch.setattr(studies, "noise_robustness", noise_robustness)
+    words = ("noise", "--corpus", "synthetic", "--root", corpus, "--model", "conv1d", "--seeds", "0,2", "--epochs", 3)
+    result = sercore(*words)
+    assert result.exit_code == 0, result.output
+    trial = own_folders / "cli-runs" / "trial_results"
+    assert asked == [(32, "conv1d", 3, (0, 2), trial)]
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["noise", "none", "white"]
+    assert "inf" in result.stdout and f"Recorded in {trial}" in result.stderr
 
 
 def test_unknown_folds_and_protocols_are_named(corpus):

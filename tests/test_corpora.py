@@ -201,7 +201,9 @@ def test_an_empty_folder_says_what_was_expected(tmp_path):
 
 
 def test_an_unknown_corpus_is_named():
-    with pytest.raises(ConfigError, match=r"Bad corpus 'radvess': expected one of \['emodb', 'ravdess', 'synthetic', 'tess'\]"):
+    with pytest.raises(
+        ConfigError, match=r"Bad corpus 'radvess': expected one of \['emodb', 'ravdess', 'synthetic', 'tess'\]"
+    ):
         load_corpus("radvess")
 
 

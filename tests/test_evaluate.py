@@ -11,10 +11,12 @@ from sercore.evaluate import (
     confusion,
     expected_calibration_error,
     fit_temperature,
+    paired_difference,
     per_emotion,
     reliability,
     score_table,
     scores,
+    selective_accuracy,
     targets_of,
 )
 from sercore.labels import EMOTIONS
@@ -106,6 +108,47 @@ def test_interval_of_speakers_all_alike_is_a_point():
     assert bootstrap_interval(clips, one_hot(y_pred), metric="accuracy") == pytest.approx((7 / 8, 7 / 8))
     expected = f1_score(y_true, y_pred, average="macro", zero_division=0)
     assert bootstrap_interval(clips, one_hot(y_pred), metric="macro_f1") == pytest.approx((expected, expected))
+
+
+def test_a_difference_is_not_blurred_by_speakers_that_are_hard_for_both():
+    y_true, speakers = np.tile(np.arange(8), 10), np.repeat(np.arange(10), 8)
+    # Emotions 0 to 3 of half the speakers are lost on both models; the other one loses emotion 7 besides.
+    y_pred = np.where((speakers < 5) & (y_true < 4), 5, y_true)
+    clips, better, worse = table_of(y_true, speakers), one_hot(y_pred), one_hot(np.where(y_true == 7, 5, y_pred))
+    low, high = bootstrap_interval(clips, better)
+    assert high - low > 0.2
+    assert paired_difference(clips, better, worse) == pytest.approx((1 / 8, 1 / 8, 1 / 8))
+    assert paired_difference(clips, worse, better, metric="accuracy") == pytest.approx((-1 / 8, -1 / 8, -1 / 8))
+
+
+def test_the_interval_of_a_difference_is_over_speakers():
+    # Five speakers that the one model gets right and five that the other does: a draw decides.
+    y_true, speakers = np.tile(np.arange(8), 10), np.repeat(np.arange(10), 8)
+    wrong, clips = (y_true + 1) % 8, table_of(y_true, speakers)
+    proba, other = one_hot(np.where(speakers < 5, y_true, wrong)), one_hot(np.where(speakers < 5, wrong, y_true))
+    difference, low, high = paired_difference(clips, proba, other)
+    assert difference == 0
+    assert -0.7 <= low <= -0.5 and 0.5 <= high <= 0.7  # ten coins: 2 and 8 of them, twice the way from 5
+    narrower = paired_difference(clips, proba, other, level=0.5)
+    assert low < narrower[1] < 0 < narrower[2] < high
+
+
+def test_the_surest_answers_are_scored_alone():
+    # Sure and right, sure and wrong, less sure and right, unsure and wrong.
+    proba = np.full((4, 8), 0.0)
+    proba[[0, 1, 2, 3], [2, 3, 4, 5]] = [0.9, 0.8, 0.6, 0.3]
+    y_true = [2, 0, 4, 0]
+    shares = (0.1, 0.25, 0.5, 0.75, 1)
+    assert [selective_accuracy(proba, y_true, share=share) for share in shares] == pytest.approx(
+        [1, 1, 1 / 2, 2 / 3, 1 / 2]
+    )
+    assert selective_accuracy(proba, y_true) == 1 / 2
+
+
+@pytest.mark.parametrize("share", [0, 1.1])
+def test_a_share_of_no_clips_or_of_too_many_is_named(share):
+    with pytest.raises(ConfigError, match=f"Bad share {share}"):
+        selective_accuracy(np.eye(8), np.arange(8), share=share)
 
 
 def test_reliability_and_its_error_by_hand():

@@ -3,16 +3,19 @@
 from dataclasses import replace
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from sercore import experiments
+from sercore import experiments, train
 from sercore.augment import WaveformAugment
 from sercore.corpora import load_corpus
 from sercore.errors import ConfigError
 from sercore.evaluate import scores, targets_of
-from sercore.models import load_checkpoint
+from sercore.models import count_parameters, load_checkpoint
+from sercore.results import RESULT_COLUMNS, read_out_of_fold, read_scores
 from sercore.splits import make_folds
 
 
@@ -51,11 +54,11 @@ def test_the_network_is_shown_training_clips_alone(prepared, recipe, monkeypatch
 
 def test_scores_and_probabilities_are_recorded_and_read_back(clips, recipe, tmp_path):
     table = experiments.cross_validate(clips, recipe=recipe, folds=["1"], results_dir=tmp_path, progress=False)
-    assert list(pd.read_csv(tmp_path / "cnn_speaker_5fold.csv")) == list(experiments.RESULT_COLUMNS)
-    recorded = experiments.read_scores(clips, results_dir=tmp_path)
+    assert list(pd.read_csv(tmp_path / "cnn_speaker_5fold.csv")) == list(RESULT_COLUMNS)
+    recorded = read_scores(clips, results_dir=tmp_path)
     assert recorded["fold"].tolist() == ["1"]
     assert recorded["uar"].iloc[0] == pytest.approx(table["uar"].iloc[0], abs=1e-5)
-    heard, proba = experiments.read_out_of_fold(clips, results_dir=tmp_path)
+    heard, proba = read_out_of_fold(clips, results_dir=tmp_path)
     assert set(heard["speaker"]) == {"synthetic-06", "synthetic-13", "synthetic-18"}
     assert proba.shape == (90, 8)
     np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-4)
@@ -71,9 +74,86 @@ def test_a_second_run_reads_what_the_first_one_trained_and_repeats_no_row(clips,
     assert len(pd.read_csv(tmp_path / "out_of_fold" / "cnn_speaker_5fold_seed0.csv")) == 90
 
 
-def test_scores_that_were_never_recorded_are_asked_for_by_their_command(clips, tmp_path):
-    with pytest.raises(ConfigError, match="sercore crossval --model cnn --protocol speaker_6fold"):
-        experiments.read_scores(clips, protocol="speaker_6fold", results_dir=tmp_path)
+@pytest.fixture
+def few(five_speakers):
+    with joblib.parallel_config(backend="sequential"):  # forty clips are not worth the start of processes
+        yield load_corpus("synthetic", root=five_speakers)
+
+
+@pytest.fixture(scope="module")
+def small(recipe):
+    """A recipe for five speakers: a narrow network, a short training."""
+    training = replace(recipe.train, epochs=2, batch_size=8)
+    return replace(recipe, model_config={"widths": (4, 8, 8)}, n_val_speakers=1, train=training)
+
+
+def test_several_seeds_are_scored_each_and_together(few, small, tmp_path, monkeypatch):
+    trained, original = [], train._train_epoch
+    monkeypatch.setattr(train, "_train_epoch", lambda *args: trained.append(args) or original(*args))
+    options = {"recipe": small, "folds": ["1"], "results_dir": tmp_path, "progress": False}
+    table = experiments.cross_validate(few, seeds=(4, 2), **options)
+    assert len(trained) == 2 + 2 * 2  # epochs: one training with validation, and one for each seed
+    assert table[["model", "seed"]].values.tolist() == [["cnn", 4], ["cnn", 2], ["cnn_ensemble", 2]]
+    assert table["parameters"].tolist() == [(n := table["parameters"].iloc[0]), n, 2 * n]
+    one, other, both = table["minutes"]
+    assert max(one, other) < both < one + other  # what they share is counted once
+    one, other, both = (
+        read_out_of_fold(few, model=model, seed=seed, results_dir=tmp_path)[1]
+        for model, seed in (("cnn", 4), ("cnn", 2), ("cnn_ensemble", 2))
+    )
+    assert np.abs(one - other).max() > 1e-3
+    # At one temperature, the mean of the logits is the geometric mean of the probabilities.
+    mean = np.sqrt(one * other)
+    np.testing.assert_allclose(both, mean / mean.sum(axis=1, keepdims=True), atol=1e-5)
+    heard, _ = read_out_of_fold(few, model="cnn_ensemble", seed=2, results_dir=tmp_path)
+    assert scores(targets_of(heard), both.argmax(axis=1))["uar"] == pytest.approx(table["uar"].iloc[2])
+    # A seed that comes later finds the training with validation, and all others, where they were left.
+    experiments.cross_validate(few, seeds=(2, 4, 7), **options)
+    assert len(trained) == 6 + 2
+
+
+def test_several_seeds_make_one_checkpoint_of_as_many_members(few, small, tmp_path, monkeypatch):
+    fits, fit = [], experiments.fit
+    monkeypatch.setattr(experiments, "fit", lambda *args, **options: fits.append(fit(*args, **options)) or fits[-1])
+    facts = experiments.train_final(few, tmp_path / "e.safetensors", recipe=small, seeds=(0, 1), progress=False)
+    model, metadata = load_checkpoint(tmp_path / "e.safetensors")
+    assert metadata["model"] == "ensemble"
+    assert {"member": "cnn", "n_members": 2, "widths": [4, 8, 8]}.items() <= metadata["model_config"].items()
+    assert (facts["seeds"], facts["parameters"]) == ([0, 1], count_parameters(model))
+    validation, first, again, second = fits
+    assert again.minutes == validation.minutes  # read, not trained again
+    assert facts["minutes"] == pytest.approx(validation.minutes + first.minutes + second.minutes)
+    for member, trained in zip(model.members, (first, second), strict=True):
+        expected = trained.model.state_dict()
+        assert all(torch.equal(value, expected[key]) for key, value in member.state_dict().items())
+    one, other = (member.head.weight for member in model.members)
+    assert not torch.equal(one, other)
+
+
+def test_a_model_is_given_what_its_kind_reads(few, small, tmp_path):
+    vectors = experiments.prepare(few.iloc[:2], recipe=replace(small, model="conv1d", copies=1), progress=False)
+    assert [feature.shape for feature in vectors.features] == [(196,), (196,)]
+    assert [[copy.shape for copy in row] for row in vectors.copies] == [[(196,)], [(196,)]]
+    words = experiments.prepare(few.iloc[:2], recipe=replace(small, model="transcript_rnn", copies=1), progress=False)
+    assert [(feature > 0).sum() for feature in words.features] == [6, 6]  # Kids are talking by the door
+    assert words.copies is None
+    with pytest.raises(ConfigError, match="No transcript of 1 clips: transcript_rnn"):
+        few_of_them = few.iloc[:2].assign(statement=["Kids", None])
+        experiments.prepare(few_of_them, recipe=replace(small, model="transcript_rnn"), progress=False)
+
+
+@pytest.mark.parametrize("model", ["functionals_svm", "transcript_rnn"])
+def test_models_of_vectors_are_cross_validated_too(model, few, small, tmp_path):
+    recipe = replace(small, model=model, model_config={}, copies=0)
+    table = experiments.cross_validate(few, recipe=recipe, folds=["1"], results_dir=tmp_path, progress=False)
+    assert table[["model", "n_test"]].values.tolist() == [[model, 8]]
+    heard, proba = read_out_of_fold(few, model=model, results_dir=tmp_path)
+    assert set(heard["speaker"]) == {"synthetic-06"}
+    if model == "transcript_rnn":  # one sentence, one answer: words tell nothing
+        np.testing.assert_allclose(proba, np.tile(proba[0], (8, 1)), atol=1e-6)
+        assert table["uar"].item() == 1 / 8
+    else:
+        assert table["uar"].item() > 1 / 8
 
 
 def test_a_clip_that_cannot_be_used_is_left_out(clips, recipe, tmp_path, caplog):
@@ -117,10 +197,10 @@ def test_the_smoke_recipe_learns_synthetic_speech_of_unseen_speakers(clips, tmp_
 @pytest.mark.real
 def test_recorded_scores_are_those_of_the_recorded_probabilities():
     clips = load_corpus("ravdess")
-    results = Path(experiments.__file__).parents[1] / "data" / "results"
+    folder = Path(experiments.__file__).parents[1] / "data" / "results"
     for protocol in ("speaker_5fold", "random_5fold"):
-        table = experiments.read_scores(clips, protocol=protocol, results_dir=results)
-        heard, proba = experiments.read_out_of_fold(clips, protocol=protocol, results_dir=results)
+        table = read_scores(clips, protocol=protocol, results_dir=folder)
+        heard, proba = read_out_of_fold(clips, protocol=protocol, results_dir=folder)
         assert len(heard) == table["n_test"].sum() == 1440
         accuracy = scores(targets_of(heard), proba.argmax(axis=1))["accuracy"]
         assert accuracy == pytest.approx((table["accuracy"] * table["n_test"]).sum() / 1440, abs=1e-4)

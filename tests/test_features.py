@@ -149,6 +149,11 @@ def test_a_short_clip_is_one_window_padded_with_the_scaled_floor():
     assert to_windows(np.full((64, 176), -30.0)).tolist() == np.ones((1, 64, 176)).tolist()
 
 
+def test_a_vector_is_one_window_as_it_stands():
+    vector = np.linspace(-80, 300, 500)
+    np.testing.assert_array_equal(to_windows(vector), [vector])
+
+
 @pytest.mark.parametrize("n", [177, 264, 265, 500, 1_000])
 @pytest.mark.parametrize("overlap", [0.0, 0.5])
 def test_the_windows_of_a_long_clip_cover_it(n, overlap):

@@ -9,7 +9,18 @@ from safetensors.torch import save_file
 
 from sercore.errors import ConfigError
 from sercore.features import FeatureConfig
-from sercore.models import build_model, count_parameters, load_checkpoint, predict_logits, save_checkpoint, softmax
+from sercore.models import (
+    build_model,
+    count_parameters,
+    layer_table,
+    load_checkpoint,
+    predict_logits,
+    save_checkpoint,
+    softmax,
+)
+
+#: Other than the default, so that another default changes no number below.
+WIDTHS = (32, 48, 96, 192)
 
 
 @pytest.fixture
@@ -41,7 +52,86 @@ def test_gradients_reach_every_parameter(model):
     assert silent == []
 
 
-@pytest.mark.parametrize(("name", "config", "words"), [("cmm", {}, "'cmm'"), ("cnn", {"depth": 9}, "depth")])
+@pytest.mark.parametrize(
+    ("changes", "n_parameters"),
+    [
+        ({}, 712_067),
+        ({"excite": False}, 699_593),
+        ({"context": "gru"}, 879_107),
+        ({"context": "attention"}, 1_009_091),
+        ({"pool": "statistics"}, 699_650),
+        ({"pool": "mean"}, 698_114),
+    ],
+    ids=str,
+)
+def test_each_option_of_the_cnn_scores_and_learns_with_every_parameter(changes, n_parameters):
+    torch.manual_seed(0)
+    model = build_model("cnn", **{"widths": WIDTHS} | changes)
+    assert count_parameters(model) == n_parameters
+    logits = model(torch.randn(4, 1, 64, 100))
+    assert logits.shape == (4, 8)
+    logits.square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_pooling_by_statistics_is_mean_and_deviation_over_frames():
+    pool = build_model("cnn", pool="statistics").pool
+    x = torch.tensor([[[1.0, 3.0, 5.0], [2.0, 2.0, 2.0]]])
+    torch.testing.assert_close(pool(x), torch.tensor([[3.0, 2.0, (8 / 3) ** 0.5, 0.01]]))
+    torch.testing.assert_close(build_model("cnn", pool="mean").pool(x), torch.tensor([[3.0, 2.0]]))
+
+
+@pytest.mark.parametrize("context", ["gru", "attention"])
+def test_with_context_a_frame_is_read_in_the_light_of_the_others(context):
+    torch.manual_seed(0)
+    part = build_model("cnn", widths=WIDTHS, context=context).eval().context
+    x = torch.randn(1, 192, 5)
+    other = x.clone()
+    other[:, :, 4] += 1
+    assert part(x).shape == x.shape
+    assert not torch.allclose(part(x)[:, :, 0], part(other)[:, :, 0])
+
+
+def test_the_layer_table_follows_a_batch_and_leaves_out_what_does_nothing():
+    plain = layer_table(build_model("cnn", widths=WIDTHS), torch.zeros(2, 1, 64, 176))
+    assert plain["part"].tolist() == ["stem", "blocks.0", "blocks.1", "blocks.2", "pool", "dropout", "head"]
+    assert plain["output"].tolist() == [
+        (32, 32, 88), (48, 16, 44), (96, 8, 22), (192, 4, 11), (384,), (384,), (8,),
+    ]  # fmt: skip
+    assert plain["parameters"].sum() == 712_067
+    words = layer_table(build_model("transcript_rnn"), torch.ones(2, 1, 32, dtype=torch.int64)).set_index("part")
+    assert words.loc["gru", "output"] == (32, 64)  # the states; the last one, beside them, is no output of its own
+
+
+def test_an_ensemble_gives_the_mean_of_its_members_logits(spectrograms):
+    torch.manual_seed(0)
+    ensemble = build_model("ensemble", member="cnn", n_members=3, widths=(4, 8, 8))
+    assert ensemble.kind == "log_mel" and len(ensemble.members) == 3
+    answers = [predict_logits(member, spectrograms) for member in ensemble.members]
+    assert np.ptp(answers, axis=0).max() > 0.01  # three networks, not one
+    np.testing.assert_allclose(predict_logits(ensemble, spectrograms), np.mean(answers, axis=0), atol=1e-6)
+
+
+def test_an_ensemble_comes_back_from_one_checkpoint(spectrograms, tmp_path):
+    config = {"member": "cnn", "n_members": 2, "widths": (4, 8, 8)}
+    ensemble = build_model("ensemble", **config)
+    path = save_checkpoint(tmp_path / "e.safetensors", ensemble, name="ensemble", model_config=config)
+    loaded, metadata = load_checkpoint(path)
+    assert (metadata["model"], len(loaded.members)) == ("ensemble", 2)
+    np.testing.assert_array_equal(predict_logits(ensemble, spectrograms), predict_logits(loaded, spectrograms))
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "words"),
+    [
+        ("cmm", {}, "'cmm'"),
+        ("cnn", {"depth": 9}, "depth"),
+        ("cnn", {"pool": "max"}, r"Bad pool 'max': expected one of \['attentive', 'statistics', 'mean'\]"),
+        ("cnn", {"context": "lstm"}, r"Bad context 'lstm': expected one of \['none', 'gru', 'attention'\]"),
+        ("ensemble", {"member": "cmm"}, "'cmm'"),
+        ("ensemble", {"depth": 9}, "depth"),
+    ],
+)
 def test_a_bad_name_or_option_is_named(name, config, words):
     with pytest.raises(ConfigError, match=words):
         build_model(name, **config)

@@ -10,7 +10,8 @@ import sercore.errors
 PACKAGE = Path(sercore.errors.__file__).parent
 ROOMS = (
     "errors", "labels", "settings", "corpora", "download", "audio", "features", "augment", "splits", "dataset",
-    "models", "train", "evaluate", "experiments", "predict", "plots", "widgets", "cli",
+    "models", "train", "evaluate", "results", "experiments",
+    "studies", "predict", "plots", "widgets", "cli",
 )  # fmt: skip
 SHOWING = ("plots", "widgets", "cli")
 #: What `from sercore import …` gives besides rooms, and the room it comes from; None is the package's own.

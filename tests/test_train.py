@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
+from sercore import models, train
 from sercore.dataset import EpochSampler, TrainingSet
 from sercore.errors import ConfigError
 from sercore.train import TrainConfig, fit, one_cycle
@@ -48,6 +49,12 @@ def test_a_training_item_is_a_window_and_its_target():
     assert target == 5
     np.testing.assert_allclose(X[0, :, :40], (features[5] + 50) / 20, rtol=1e-5)
     assert (X[0, :, 40:] == -1.5).all()
+
+
+def test_a_vector_is_shown_whole_without_masks():
+    X, target = TrainingSet([np.arange(30, dtype=np.float32) + 1], [6], max_bands=20, max_frames=20)[0, 0]
+    assert X.tolist() == [list(range(1, 31))]
+    assert target == 6
 
 
 def test_copies_stand_in_for_the_clip_as_often_as_told():
@@ -136,6 +143,112 @@ def test_a_finished_run_is_read_not_trained_again(data, tmp_path):
     first = fit("cnn", *data, config=replace(CONFIG, epochs=1), run_dir=tmp_path, progress=False)
     again = fit("cnn", *data, config=replace(CONFIG, epochs=1), run_dir=tmp_path, progress=False)
     pd.testing.assert_frame_equal(first.history, again.history)
+
+
+@pytest.fixture
+def tell_apart(monkeypatch):
+    """A model, "scripted", that says when its hooks are called, and starts from weights of its own."""
+    calls = []
+
+    class Scripted(torch.nn.Module):
+        kind = "log_mel"
+
+        def __init__(self):
+            super().__init__()
+            self.pretrained = True
+            self.head = torch.nn.Linear(64, 8)
+
+        def warm_start(self):
+            calls.append("warm start")
+            self.pretrained = "as told by warm_start"
+            torch.nn.init.constant_(self.head.weight, 7.0)
+
+        def set_stage(self, progress):
+            calls.append(progress)
+
+        def forward(self, X):
+            return self.head(X[:, 0].mean(dim=2))
+
+    monkeypatch.setitem(models.MODELS, "scripted", Scripted)
+    return calls
+
+
+def test_a_network_is_warmed_up_once_and_told_its_progress_each_epoch(data, tell_apart):
+    result = fit("scripted", *data, config=replace(CONFIG, epochs=4, patience=4, lr=1e-9), progress=False)
+    assert tell_apart == ["warm start", 0.0, 0.25, 0.5, 0.75]
+    torch.testing.assert_close(result.model.head.weight, torch.full((8, 64), 7.0))
+    assert result.model.pretrained == "as told by warm_start"
+
+
+def test_the_running_mean_starts_with_a_short_memory(data):
+    """Of 0.9999 alone, the mean would be the untrained network still after six short epochs."""
+    result = fit("cnn", *data, config=replace(CONFIG, epochs=6, patience=6, ema_decay=0.9999), progress=False)
+    assert result.history["val_uar"].iloc[-1] > 0.5
+
+
+def test_a_model_that_is_solved_at_once_meets_the_clips_and_their_copies(monkeypatch):
+    met = []
+    original = models.FunctionalsSVM.fit_closed
+
+    def spy(self, X, targets, *, seed):
+        met.append((X[:, 0].tolist(), targets.tolist(), seed))
+        original(self, X, targets, seed=seed)
+
+    monkeypatch.setattr(models.FunctionalsSVM, "fit_closed", spy)
+    targets = np.arange(8)
+
+    def vectors(first):
+        clips = 10 * np.eye(8, 196, k=1, dtype=np.float32)  # the emotion is the entry that is high
+        clips[:, 0] = first + targets
+        return list(clips)
+
+    copies = [list(pair) for pair in zip(vectors(100), vectors(200), strict=True)]
+    result = fit("functionals_svm", TrainingSet(vectors(0), targets, copies=copies), vectors(50), targets,
+                 config=replace(CONFIG, seed=5), progress=False)  # fmt: skip
+    [(first, shown, seed)] = met
+    assert first == [start + k for k in range(8) for start in (0, 100, 200)]
+    assert shown == [k for k in range(8) for _ in range(3)]
+    assert seed == 5
+    assert result.history[["epoch", "train_uar", "val_uar"]].values.tolist() == [[1, 1, 1]]
+    assert (result.best_epoch, result.stopped_early, result.model.training) == (1, False, False)
+    assert "val_uar" not in fit("functionals_svm", TrainingSet(vectors(0), targets), progress=False).history
+
+
+@pytest.mark.parametrize(
+    ("device", "capabilities", "asked", "precision"),
+    [
+        ("cpu", {"avx512_bf16": True}, "auto", "bf16"),
+        ("cpu", {"avx512_bf16": False, "avx512_f": True}, "auto", "no"),
+        ("cpu", {"architecture": "arm64"}, "auto", "no"),
+        ("cpu", {"avx512_bf16": True}, "no", "no"),
+        ("cpu", {}, "bf16", "bf16"),
+        ("mps", {"avx512_bf16": True}, "auto", "no"),
+    ],
+)
+def test_half_precision_is_for_processors_that_compute_with_it(
+    device, capabilities, asked, precision, data, monkeypatch
+):
+    class Chosen(Exception):
+        pass
+
+    def accelerator(*, cpu, mixed_precision):
+        raise Chosen(f"{mixed_precision}, on the CPU: {cpu}")
+
+    monkeypatch.setenv("SERCORE_DEVICE", device)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(train, "Accelerator", accelerator)
+    with pytest.raises(Chosen, match=f"^{precision}, on the CPU: {device == 'cpu'}$"):
+        fit("cnn", *data, config=replace(CONFIG, mixed_precision=asked), progress=False)
+
+
+def test_one_process_can_train_at_one_precision_after_the_other(data, tell_apart):
+    losses = [
+        fit("scripted", *data, config=replace(CONFIG, epochs=1, mixed_precision=precision), progress=False).history
+        for precision in ("no", "bf16", "no")
+    ]
+    first, half, again = (history["train_loss"].item() for history in losses)
+    assert first == again != half
+    assert half == pytest.approx(first, rel=0.05)
 
 
 def test_bad_settings_are_named():

@@ -210,17 +210,28 @@ def save_checkpoint(
     """
     metadata = {
         "sercore_checkpoint": CHECKPOINT_VERSION, "model": name,
-        "model_config": _all_options(name, model_config or {}),
+        "model_config": all_options(name, model_config or {}),
         "feature_config": asdict(feature_config), "emotions": EMOTIONS, "temperature": temperature, "info": info or {},
     }  # fmt: skip
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     return write_atomic(path, save(weights, {key: json.dumps(value) for key, value in metadata.items()}))
 
 
-def _all_options(name, config):
-    """Options with the defaults they were built by: a checkpoint must outlive a change of defaults."""
-    defaults = MODELS[name].__init__.__kwdefaults__ | config
-    return _all_options(defaults["member"], {}) | defaults if "member" in defaults else defaults
+def all_options(name, config):
+    """Give the options of an architecture with the defaults filled in: what is kept must outlive their change.
+
+    Parameters
+    ----------
+    name : str
+        A key of `MODELS`.
+    config : dict
+
+    Returns
+    -------
+    options : dict
+    """
+    options = (MODELS[name].__init__.__kwdefaults__ or {}) | config
+    return all_options(options["member"], {}) | options if "member" in options else options
 
 
 def load_checkpoint(path):
