@@ -47,7 +47,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header pyproject.toml --output-file build/requirements.all
+	uv pip compile --quiet --universal --python-version 3.11 --extra notebooks --extra dev --no-annotate --no-header pyproject.toml --output-file build/requirements.all
 	(echo "# Written by 'make lock' from pyproject.toml: every package of a whole installation."; \
 	grep -viE '^(nvidia-|cuda-|triton)' build/requirements.all) > requirements.txt
 

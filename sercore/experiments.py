@@ -90,6 +90,8 @@ def recipe_for(profile=None, **changes):
         recipe = replace(
             recipe, copies=1, n_val_speakers=2, train=replace(recipe.train, epochs=8, batch_size=16, ema_decay=0.9)
         )
+    if MODELS[recipe.model].kind in ("egemaps", "compare"):
+        recipe = replace(recipe, copies=0)  # as the field does it; and openSMILE takes its time
     return recipe
 
 
@@ -129,7 +131,7 @@ def prepare(clips, *, recipe=Recipe(), progress=True):
     if kind == "words":
         if clips["statement"].isna().any():
             raise ConfigError(
-                f"No transcript of {clips['statement'].isna().sum()} clips: {recipe.model} reads `statement`."
+                f"No `statement` of {clips['statement'].isna().sum()} clips, which {recipe.model} reads: see sercore.transcripts."
             )
         return Prepared(clips, [word_numbers(text) for text in clips["statement"]], None)
     copies = None

@@ -6,6 +6,7 @@ import json
 import logging
 import zipfile
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -292,8 +293,68 @@ def functional_names(config=FeatureConfig()):
     return [f"{kind}_{k}_{s}" for s in ("mean", "std") for kind in _TRACKS for k in range(sizes[kind])]
 
 
+def egemaps(y, *, sr, config=FeatureConfig()):
+    """Compute openSMILE's 88 functionals of eGeMAPSv02; an optional extra.
+
+    Parameters
+    ----------
+    y, sr, config
+        As in `log_mel`.
+
+    Returns
+    -------
+    vector : np.ndarray [shape=(88,)]
+
+    Raises
+    ------
+    ConfigError
+        If the extra is not installed.
+
+    References
+    ----------
+    Eyben et al. (2016), "The Geneva Minimalistic Acoustic Parameter Set", doi:10.1109/TAFFC.2015.2457417.
+    """
+    return _smile("eGeMAPSv02").process_signal(_check(y, sr, config), sr).to_numpy(np.float32)[0]
+
+
+def compare(y, *, sr, config=FeatureConfig()):
+    """Compute openSMILE's 6373 functionals of ComParE 2016; an optional extra.
+
+    Parameters
+    ----------
+    y, sr, config
+        As in `log_mel`.
+
+    Returns
+    -------
+    vector : np.ndarray [shape=(6373,)]
+
+    Raises
+    ------
+    ConfigError
+        If the extra is not installed.
+
+    References
+    ----------
+    Schuller et al. (2016), "The INTERSPEECH 2016 Computational Paralinguistics Challenge",
+    doi:10.21437/Interspeech.2016-129.
+    """
+    return _smile("ComParE_2016").process_signal(_check(y, sr, config), sr).to_numpy(np.float32)[0]
+
+
+@lru_cache
+def _smile(feature_set):
+    try:
+        import opensmile
+    except ImportError as error:
+        raise ConfigError("No opensmile: these functionals need `pip install 'sercore[opensmile]'`.") from error
+    return opensmile.Smile(opensmile.FeatureSet[feature_set], opensmile.FeatureLevel.Functionals)
+
+
 _TRACKS = {"zero_crossing_rate": zero_crossing_rate, "rms": rms, "chroma": chroma, "mfcc": mfcc, "log_mel": log_mel}
-KINDS = _TRACKS | {"functionals": functionals, "pitch": pitch, "prosody": prosody}
+KINDS = _TRACKS | {
+    "functionals": functionals, "pitch": pitch, "prosody": prosody, "egemaps": egemaps, "compare": compare,
+}  # fmt: skip
 
 
 def compute(y, *, config=FeatureConfig(), kind="log_mel"):

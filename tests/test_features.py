@@ -278,3 +278,18 @@ def test_the_augmentation_of_the_library_repeats_by_seed(clips):
     one, two = (run(clips[:1], augment=WaveformAugment(), copies=2) for _ in range(2))
     assert same(one[0], two[0])
     assert one[0][0].tobytes() != one[0][1].tobytes()
+
+
+@pytest.mark.parametrize(("kind", "n"), [("egemaps", 88), ("compare", 6373)])
+def test_opensmile_gives_its_published_number_of_functionals(voice, kind, n):
+    pytest.importorskip("opensmile", reason="the extra opensmile is not installed")
+    vector = compute(voice, kind=kind)
+    assert vector.shape == (n,) and vector.dtype == np.float32 and np.isfinite(vector).all()
+
+
+def test_a_missing_opensmile_is_named_with_its_command(voice, monkeypatch):
+    features._smile.cache_clear()
+    monkeypatch.setitem(sys.modules, "opensmile", None)
+    with pytest.raises(ConfigError, match=r"pip install 'sercore\[opensmile\]'"):
+        compute(voice, kind="egemaps")
+    features._smile.cache_clear()

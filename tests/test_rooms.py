@@ -9,7 +9,7 @@ import sercore.errors
 
 PACKAGE = Path(sercore.errors.__file__).parent
 ROOMS = (
-    "errors", "labels", "settings", "corpora", "download", "audio", "features", "augment", "splits", "dataset",
+    "errors", "labels", "settings", "corpora", "download", "audio", "transcripts", "features", "augment", "splits", "dataset",
     "models", "train", "evaluate", "results", "experiments",
     "studies", "predict", "plots", "widgets", "cli",
 )  # fmt: skip

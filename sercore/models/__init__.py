@@ -17,7 +17,7 @@ from sercore.models.cnn import CNN
 from sercore.models.cnn_basic import BasicCNN
 from sercore.models.cnn_transformer import CNNTransformer
 from sercore.models.conv1d import Conv1d
-from sercore.models.functionals_svm import FunctionalsSVM
+from sercore.models.functionals_svm import CompareSVM, EgemapsSVM, FunctionalsSVM
 from sercore.models.resnet18 import ResNet18
 from sercore.models.resnet_blocks import ResNetBlocks
 from sercore.models.transcript_rnn import TranscriptRNN
@@ -37,7 +37,7 @@ class Ensemble(torch.nn.Module):
         Options of the members.
     """
 
-    def __init__(self, *, member="cnn", n_members=3, **config):
+    def __init__(self, *, member="cnn", n_members=5, **config):
         super().__init__()
         self.members = torch.nn.ModuleList(build_model(member, **config) for _ in range(n_members))
         self.kind = MODELS[member].kind
@@ -51,7 +51,7 @@ class Ensemble(torch.nn.Module):
 MODELS = {
     "cnn": CNN, "conv1d": Conv1d, "two_channel": TwoChannel, "cnn_basic": BasicCNN, "resnet_blocks": ResNetBlocks,
     "resnet18": ResNet18, "cnn_transformer": CNNTransformer, "transcript_rnn": TranscriptRNN,
-    "functionals_svm": FunctionalsSVM, "ensemble": Ensemble,
+    "functionals_svm": FunctionalsSVM, "egemaps_svm": EgemapsSVM, "compare_svm": CompareSVM, "ensemble": Ensemble,
 }  # fmt: skip
 CHECKPOINT_VERSION = "1"
 

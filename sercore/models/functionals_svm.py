@@ -92,3 +92,21 @@ class FunctionalsSVM(nn.Module):
             raise ConfigError("FunctionalsSVM is not fitted: expected fit_closed(X, targets, seed=…) before scoring.")
         x = (X[:, 0] - self.mean) / self.scale  # (n, 196)
         return self.head(x)  # (n, 8)
+
+
+class EgemapsSVM(FunctionalsSVM):
+    """The same over openSMILE's 88 functionals of eGeMAPS, as much of the literature has it."""
+
+    kind = "egemaps"
+
+    def __init__(self, *, n_features=88, n_classes=8, C=0.01):
+        super().__init__(n_features=n_features, n_classes=n_classes, C=C)
+
+
+class CompareSVM(FunctionalsSVM):
+    """The same over openSMILE's 6373 functionals of ComParE; so many want a smaller C."""
+
+    kind = "compare"
+
+    def __init__(self, *, n_features=6373, n_classes=8, C=1e-4):
+        super().__init__(n_features=n_features, n_classes=n_classes, C=C)

@@ -36,7 +36,7 @@ class TranscriptRNN(nn.Module):
 
     It stands for the text half of multimodal projects. On RAVDESS two sentences are spoken with all emotions, so
     the words tell nothing and it must come out at chance, one in eight: what it scores above that is a fault of
-    the split or of the labels.
+    the split or of the labels. For a corpus without transcripts, `sercore.transcripts.transcribe` writes them.
 
     Parameters
     ----------
