@@ -69,7 +69,7 @@ def read_scores(clips, *, model="cnn", protocol="speaker_5fold", seed=settings.S
 def _check_recorded(path, model, protocol):
     if not path.is_file():
         words = f"--model {model.removesuffix('_ensemble')} --protocol {protocol}"
-        words += " --seeds 0,1,2,3,4" if model.endswith("_ensemble") else ""
+        words += " --seeds 0,1,2" if model.endswith("_ensemble") else ""
         raise ConfigError(f"No scores at {path.name}: run `sercore crossval {words}`.")
 
 
@@ -129,7 +129,7 @@ def read_table(clips, name, *, results_dir=None):
         command = "ablate" if name == "ablation" else name
         if name.startswith("noise_"):
             model = name.removeprefix("noise_").removesuffix("_speaker_5fold")
-            seeds = " --seeds 0,1,2,3,4" if model.endswith("_ensemble") else ""
+            seeds = " --seeds 0,1,2" if model.endswith("_ensemble") else ""
             command = f"noise --model {model.removesuffix('_ensemble')}{seeds}"
         raise ConfigError(f"No table at {path.name}: run `sercore {command}`.")
     return pd.read_csv(path, dtype={"fold": str, "commit": str})

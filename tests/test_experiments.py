@@ -137,7 +137,7 @@ def test_a_model_is_given_what_its_kind_reads(few, small, tmp_path):
     words = experiments.prepare(few.iloc[:2], recipe=replace(small, model="transcript_rnn", copies=1), progress=False)
     assert [(feature > 0).sum() for feature in words.features] == [6, 6]  # Kids are talking by the door
     assert words.copies is None
-    with pytest.raises(ConfigError, match="No transcript of 1 clips: transcript_rnn"):
+    with pytest.raises(ConfigError, match="No `statement` of 1 clips, which transcript_rnn reads"):
         few_of_them = few.iloc[:2].assign(statement=["Kids", None])
         experiments.prepare(few_of_them, recipe=replace(small, model="transcript_rnn"), progress=False)
 

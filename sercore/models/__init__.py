@@ -37,7 +37,7 @@ class Ensemble(torch.nn.Module):
         Options of the members.
     """
 
-    def __init__(self, *, member="cnn", n_members=5, **config):
+    def __init__(self, *, member="cnn", n_members=3, **config):
         super().__init__()
         self.members = torch.nn.ModuleList(build_model(member, **config) for _ in range(n_members))
         self.kind = MODELS[member].kind
