@@ -204,3 +204,25 @@ def test_recorded_scores_are_those_of_the_recorded_probabilities():
         assert len(heard) == table["n_test"].sum() == 1440
         accuracy = scores(targets_of(heard), proba.argmax(axis=1))["accuracy"]
         assert accuracy == pytest.approx((table["accuracy"] * table["n_test"]).sum() / 1440, abs=1e-4)
+
+
+def test_a_transductive_recipe_normalises_each_speaker_and_is_recorded_apart(few, small, tmp_path):
+    recipe = replace(small, transductive=True, copies=1)
+    prepared = experiments.prepare(few, recipe=recipe, progress=False)
+    speakers, config = prepared.clips["speaker"].to_numpy(), recipe.features
+    for speaker in np.unique(speakers):
+        frames = np.concatenate([prepared.features[i] for i in np.flatnonzero(speakers == speaker)], axis=1)
+        np.testing.assert_allclose(frames.mean(axis=1), config.db_center, atol=0.01)
+        np.testing.assert_allclose(frames.std(axis=1), config.db_scale, atol=0.1)
+    assert [len(row) for row in prepared.copies] == [1] * len(few)
+    table = experiments.cross_validate(few, recipe=recipe, folds=["1"], results_dir=tmp_path, progress=False)
+    assert table["model"].tolist() == ["cnn_transductive"]
+    assert (tmp_path / "cnn_transductive_speaker_5fold.csv").exists()
+
+
+def test_what_needs_many_clips_of_a_speaker_makes_no_checkpoint_and_no_vector(few, small, tmp_path):
+    recipe = replace(small, transductive=True)
+    with pytest.raises(ConfigError, match="No checkpoint of a transductive recipe"):
+        experiments.train_final(few, tmp_path / "m.safetensors", recipe=recipe, progress=False)
+    with pytest.raises(ConfigError, match="Bad option transductive for conv1d"):
+        experiments.prepare(few.iloc[:2], recipe=replace(recipe, model="conv1d", copies=0), progress=False)
