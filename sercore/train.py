@@ -284,7 +284,7 @@ def _accelerator(config):
     precision = config.mixed_precision
     if precision == "auto":
         fast = device.startswith("cuda") and torch.cuda.is_bf16_supported()
-        # Half the time of float32 on such a CPU, with the same scores.
+        # A training step of the house CNN takes a quarter to nearly half less time than in float32 on such a CPU.
         fast = fast or (device == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False))
         precision = "bf16" if fast else "no"
     # Else accelerate would refuse another precision than the first one of this process.
