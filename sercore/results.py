@@ -13,7 +13,8 @@ from sercore.train import processes
 
 #: Columns of data/results/*.csv, one row a fold.
 RESULT_COLUMNS = (
-    "model", "protocol", "fold", "seed", "n_test", "accuracy", "uar", "macro_f1", "parameters", "minutes", "device", "commit",
+    "model", "protocol", "fold", "seed", "n_test", "accuracy", "uar", "macro_f1", "parameters", "epochs", "minutes", "device",
+    "commit",
 )  # fmt: skip
 
 

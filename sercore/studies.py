@@ -294,8 +294,8 @@ def zoo_table(clips, *, models=ZOO, seed=settings.SEED, results_dir=None):
     Returns
     -------
     table : pd.DataFrame
-        One row a model: ``model, parameters, minutes`` (of both trainings, mean over folds; of the folds by speaker
-        if there are any), ``device, folds`` (those by speaker that are recorded), then mean and deviation over
+        One row a model: ``model, parameters, epochs, minutes`` (of the training, mean over folds; of the folds by
+        speaker if there are any), ``device, folds`` (those by speaker that are recorded), then mean and deviation over
         folds ``accuracy_random, accuracy_random_std, uar_random, uar_random_std, accuracy_speaker,
         accuracy_speaker_std, uar_speaker, uar_speaker_std``, then ``low, high`` (95 % interval of the UAR by
         speaker, over speakers), and ``difference, difference_low, difference_high`` (UAR of the house model,
@@ -309,7 +309,8 @@ def zoo_table(clips, *, models=ZOO, seed=settings.SEED, results_dir=None):
     """
     results_dir, rows, probas = results_dir_of(clips, results_dir), [], {}
     for name in models:
-        row, found = {"model": name, "parameters": np.nan, "minutes": np.nan, "device": "", "folds": 0}, False
+        row = {"model": name, "parameters": np.nan, "epochs": np.nan, "minutes": np.nan, "device": "", "folds": 0}
+        found = False
         for protocol in ("random_5fold", "speaker_5fold"):
             scored = _recorded_scores(clips, name, protocol, seed, results_dir)
             found |= len(scored) > 0
@@ -317,7 +318,8 @@ def zoo_table(clips, *, models=ZOO, seed=settings.SEED, results_dir=None):
                 column = f"{metric}_{protocol.removesuffix('_5fold')}"
                 row |= {column: scored[metric].mean(), f"{column}_std": scored[metric].std()}
             if len(scored):
-                row |= {"parameters": scored["parameters"].max(), "minutes": scored["minutes"].mean()}
+                row |= {"parameters": scored["parameters"].max(), "epochs": scored["epochs"].max()}
+                row["minutes"] = scored["minutes"].mean()
                 row["device"] = "+".join(sorted(scored["device"].unique()))
                 row["folds"] = len(scored) if protocol == "speaker_5fold" else 0
         row |= {"low": np.nan, "high": np.nan}

@@ -96,7 +96,8 @@ def test_several_seeds_are_scored_each_and_together(few, small, tmp_path, monkey
     assert table[["model", "seed"]].values.tolist() == [["cnn", 4], ["cnn", 2], ["cnn_ensemble", 2]]
     assert table["parameters"].tolist() == [(n := table["parameters"].iloc[0]), n, 2 * n]
     one, other, both = table["minutes"]
-    assert max(one, other) < both < one + other  # what they share is counted once
+    assert both == pytest.approx(one + other)  # not the training that gives the temperature
+    assert table["epochs"].tolist() == [2, 2, 2]
     one, other, both = (
         read_out_of_fold(few, model=model, seed=seed, results_dir=tmp_path)[1]
         for model, seed in (("cnn", 4), ("cnn", 2), ("cnn_ensemble", 2))
@@ -110,6 +111,32 @@ def test_several_seeds_are_scored_each_and_together(few, small, tmp_path, monkey
     # A seed that comes later finds the training with validation, and all others, where they were left.
     experiments.cross_validate(few, seeds=(2, 4, 7), **options)
     assert len(trained) == 6 + 2
+
+
+def test_without_a_temperature_a_fold_is_one_training_and_answers_the_same(few, small, tmp_path, monkeypatch):
+    trained, original = [], train._train_epoch
+    monkeypatch.setattr(train, "_train_epoch", lambda *args: trained.append(args) or original(*args))
+    monkeypatch.setenv("SERCORE_RUNS", str(tmp_path / "runs"))
+    options = {"folds": ["1"], "results_dir": tmp_path, "progress": False}
+    plain, calibrated = replace(small, calibrate=False), replace(small, calibrate=True)
+    once = experiments.cross_validate(few, recipe=plain, **options)
+    assert len(trained) == 2
+    _, raw = read_out_of_fold(few, results_dir=tmp_path)
+    twice = experiments.cross_validate(few, recipe=calibrated, **options)
+    assert len(trained) == 2 + 2  # the network that is scored was found again
+    assert once.drop(columns="commit").equals(twice.drop(columns="commit"))
+    _, proba = read_out_of_fold(few, results_dir=tmp_path)
+    assert np.array_equal(raw.argmax(axis=1), proba.argmax(axis=1))
+    assert np.abs(raw - proba).max() > 1e-3
+
+
+def test_designs_of_others_are_trained_once_a_fold_and_the_slow_ones_for_fewer_epochs():
+    house, slow = experiments.recipe_for("full"), experiments.recipe_for("full", model="resnet18")
+    assert (house.calibrate, slow.calibrate) == (True, False)
+    assert slow.train.epochs == experiments.EPOCHS["resnet18"] < house.train.epochs
+    assert experiments.recipe_for("full", model="conv1d").train == house.train
+    asked = experiments.recipe_for("full", model="resnet18", train=house.train, calibrate=True)
+    assert (asked.train.epochs, asked.calibrate) == (house.train.epochs, True)
 
 
 def test_several_seeds_make_one_checkpoint_of_as_many_members(few, small, tmp_path, monkeypatch):
