@@ -253,6 +253,67 @@ def mask_spectrogram(X, *, rng, max_bands=8, max_frames=20, fill=0.0):
     return X
 
 
+@dataclass(frozen=True)
+class SpectrogramWarp:
+    """Draw one variation of a log-mel spectrogram: another tempo, pitch, level and microphone.
+
+    Coarser than the same change of the waveform, and so cheap that every clip can be changed anew every epoch.
+
+    Attributes
+    ----------
+    max_shift_bands : float
+        Voice and formants move up or down by as many mel bands.
+    max_stretch : float in [0, 1)
+        Tempo, either way, as a share.
+    max_gain_db : float [dB]
+        Level, either way.
+    equalizer_db : float [dB]
+        Twice the deviation of the gain at five points of the mel axis, with straight lines between them.
+    """
+
+    max_shift_bands: float = 2.0
+    max_stretch: float = 0.1
+    max_gain_db: float = 5.0
+    equalizer_db: float = 3.0
+
+    def __call__(self, S_db, *, rng, floor_db=-80.0):
+        """Vary a spectrogram.
+
+        Parameters
+        ----------
+        S_db : np.ndarray [shape=(n_mels, n_frames)]
+        rng : np.random.Generator
+        floor_db : float [dB]
+            What stands for silence: it stays silent, and comes in where there is nothing to show.
+
+        Returns
+        -------
+        S_db : np.ndarray [shape=(n_mels, n_frames)]
+            Of the same shape: what becomes longer is cut, what becomes shorter ends in silence.
+        """
+        n_mels, n_frames = S_db.shape
+        tempo = np.exp(rng.uniform(-self.max_stretch, self.max_stretch))
+        shift = rng.uniform(-self.max_shift_bands, self.max_shift_bands)
+        gain_db = rng.uniform(-self.max_gain_db, self.max_gain_db)
+        points_db = rng.normal(0.0, self.equalizer_db / 2, 5)
+        S_db = _between(S_db, tempo * np.arange(n_frames), axis=1, fill=floor_db)
+        # The lowest and highest band stand for what lies beyond them: a voice has no edge there.
+        S_db = _between(S_db, np.clip(np.arange(n_mels) - shift, 0, n_mels - 1), axis=0, fill=floor_db)
+        curve_db = gain_db + np.interp(np.linspace(0, 4, n_mels), np.arange(5), points_db)
+        heard = S_db > floor_db + 0.5
+        return np.where(heard, np.maximum(S_db + curve_db[:, None], floor_db), S_db).astype(np.float32)
+
+
+def _between(S, positions, *, axis, fill):
+    """Read `S` between its rows or columns; past the last one there is `fill`."""
+    last = S.shape[axis] - 1
+    below = np.minimum(np.floor(positions).astype(int), last)
+    above, share = np.minimum(below + 1, last), positions - below
+    share, beyond = (np.expand_dims(part, 1 - axis) for part in (share, positions > last))
+    mixed = (1 - share) * np.take(S, below, axis=axis) + share * np.take(S, above, axis=axis)
+    return np.where(beyond, fill, mixed)
+
+
 def mixup(X, targets, *, rng, alpha=0.2):
     """Blend each example of a batch, and its target, with another one.
 

@@ -44,6 +44,7 @@ Csv = Annotated[Path | None, typer.Option("--csv", help="Also write the table he
 Seeds = Annotated[str, typer.Option(help="Numbers with commas between, such as 0,1,2.")]
 Folds = Annotated[str | None, typer.Option(help="Names with commas between, such as 0,1. Default: all.")]
 Epochs = Annotated[int | None, typer.Option(help="Default: the documented recipe's; few on synthetic speech.")]
+Warp = Annotated[bool, typer.Option("--warp", help="Vary every clip anew each epoch, for twice as many.")]
 
 
 def _note_synthetic(corpus):
@@ -68,7 +69,8 @@ def _numbers(seeds):
     return tuple(map(int, seeds.split(",")))
 
 
-def _recipe(clips, model, epochs):
+def _recipe(clips, model, epochs, warp=False):
+    from sercore.augment import SpectrogramWarp
     from sercore.experiments import recipe_for
     from sercore.models import MODELS
 
@@ -76,7 +78,7 @@ def _recipe(clips, model, epochs):
     if model not in (known := sorted(set(MODELS) - {"ensemble"})):
         raise ConfigError(f"Bad model {model!r}: expected one of {known}.")
     profile = os.environ.get("SERCORE_PROFILE") or ("smoke" if "synthetic" in set(clips["corpus"]) else "full")
-    recipe = recipe_for(profile, model=model)
+    recipe = recipe_for(profile, model=model, **({"warp": SpectrogramWarp()} if warp else {}))
     return recipe if epochs is None else replace(recipe, train=replace(recipe.train, epochs=epochs))
 
 
@@ -160,7 +162,7 @@ def timeline(file: Path, hop_s: float = 1.0, checkpoint: Checkpoint = None, csv:
 
 @app.command()
 def train(corpus: Corpus = None, root: Root = None, out: Path = Path("model.safetensors"), model: str = "cnn",
-          epochs: Epochs = None, seeds: Seeds = "0",
+          epochs: Epochs = None, seeds: Seeds = "0", warp: Warp = False,
           hold_out: Annotated[str, typer.Option(help="Speakers to leave out: ravdess-01,ravdess-02.")] = ""):  # fmt: skip
     """Train on every speaker, and write a checkpoint; several seeds make an ensemble. A killed run resumes."""
     from sercore.experiments import train_final
@@ -170,7 +172,7 @@ def train(corpus: Corpus = None, root: Root = None, out: Path = Path("model.safe
     if unknown := left_out - set(clips["speaker"]):
         raise ConfigError(f"Bad speakers {sorted(unknown)}: expected some of {sorted(clips['speaker'].unique())}.")
     clips = clips[~clips["speaker"].isin(left_out)].reset_index(drop=True)
-    facts = train_final(clips, out, recipe=_recipe(clips, model, epochs), seeds=seeds)
+    facts = train_final(clips, out, recipe=_recipe(clips, model, epochs, warp), seeds=seeds)
     typer.echo(f"{out}: trained on {len(facts['train_speakers'])} speakers in {facts['minutes']:.1f} minutes.")
     typer.echo("How good such a model is on people it has not heard: `sercore crossval`.")
 
@@ -215,7 +217,7 @@ def _results_dir(clips, *, trial):
 
 @app.command()
 def crossval(model: str = "cnn", corpus: Corpus = None, root: Root = None, protocol: str = "speaker_5fold",
-             seeds: Seeds = "0", folds: Folds = None, epochs: Epochs = None,
+             seeds: Seeds = "0", folds: Folds = None, epochs: Epochs = None, warp: Warp = False,
              transductive: Annotated[bool, typer.Option("--transductive", help="Normalise by speaker.")] = False):  # fmt: skip
     """Train and test over the folds of a protocol; several seeds also as an ensemble. A killed run resumes."""
     import pandas as pd
@@ -225,7 +227,7 @@ def crossval(model: str = "cnn", corpus: Corpus = None, root: Root = None, proto
 
     seeds, clips = _numbers(seeds), _load(corpus, root)
     results_dir = _results_dir(clips, trial=root or epochs)
-    recipe = replace(_recipe(clips, model, epochs), transductive=transductive)
+    recipe = replace(_recipe(clips, model, epochs, warp), transductive=transductive)
     table = room.cross_validate(clips, protocol=protocol, recipe=recipe, seeds=seeds,
                                 folds=folds.split(",") if folds else None, results_dir=results_dir)  # fmt: skip
     _show(table.drop(columns=["parameters", "commit"]))
@@ -257,13 +259,15 @@ def ablate(corpus: Corpus = None, root: Root = None, seeds: Seeds = "0", folds: 
 
 
 @app.command()
-def noise(model: str = "cnn", corpus: Corpus = None, root: Root = None, seeds: Seeds = "0", epochs: Epochs = None):
+def noise(model: str = "cnn", corpus: Corpus = None, root: Root = None, seeds: Seeds = "0", epochs: Epochs = None,
+          warp: Warp = False):  # fmt: skip
     """Score the networks of `sercore crossval` on unseen speakers in white noise and babble."""
     from sercore import studies as room
 
     seeds, clips = _numbers(seeds), _load(corpus, root)
     results_dir = _results_dir(clips, trial=root or epochs)
-    _show(room.noise_robustness(clips, recipe=_recipe(clips, model, epochs), seeds=seeds, results_dir=results_dir))
+    recipe = _recipe(clips, model, epochs, warp)
+    _show(room.noise_robustness(clips, recipe=recipe, seeds=seeds, results_dir=results_dir))
     typer.echo(f"Recorded in {results_dir}", err=True)
 
 

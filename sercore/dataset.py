@@ -23,17 +23,20 @@ class TrainingSet(Dataset):
     config : FeatureConfig
     augmented_share : float in [0, 1]
         How often a copy stands in for the clip.
+    warp : callable ``warp(S_db, *, rng, floor_db) -> S_db``, optional
+        A `sercore.augment.SpectrogramWarp`, for every window, anew each time.
     max_bands, max_frames : int
         Of `sercore.augment.mask_spectrogram`.
     seed : int
     """
 
     def __init__(self, features, targets, *, copies=None, config=FeatureConfig(), augmented_share=0.5,
-                 max_bands=8, max_frames=20, seed=0):  # fmt: skip
+                 warp=None, max_bands=8, max_frames=20, seed=0):  # fmt: skip
         self.windows = [to_windows(S_db, config=config) for S_db in features]
         self.copies = [[to_windows(S_db, config=config) for S_db in row] for row in copies] if copies else None
         self.targets = np.asarray(targets)
         self.augmented_share = augmented_share
+        self.config, self.warp = config, warp
         self.max_bands, self.max_frames = max_bands, max_frames
         self.seed, self.epoch = seed, 0
 
@@ -49,6 +52,10 @@ class TrainingSet(Dataset):
             windows = self.copies[position][rng.integers(len(self.copies[position]))]
         X = windows[rng.integers(len(windows))]
         if X.ndim == 2:
+            if self.warp:
+                center, scale = self.config.db_center, self.config.db_scale
+                S_db = self.warp(X * scale + center, rng=rng, floor_db=self.config.db_floor)
+                X = (S_db - center) / scale
             X = mask_spectrogram(X, rng=rng, max_bands=self.max_bands, max_frames=self.max_frames)
         return torch.from_numpy(X)[None], int(self.targets[position])
 

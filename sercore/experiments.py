@@ -11,7 +11,7 @@ import pandas as pd
 from torch import nn
 
 from sercore import settings
-from sercore.augment import WaveformAugment
+from sercore.augment import SpectrogramWarp, WaveformAugment
 from sercore.dataset import TrainingSet
 from sercore.errors import ConfigError
 from sercore.evaluate import fit_temperature, scores, targets_of
@@ -42,6 +42,8 @@ class Recipe:
     copies : int
         Augmented copies of each training clip; 0 for none.
     augmented_share : float in [0, 1]
+    warp : SpectrogramWarp, optional
+        Varies every training window anew each epoch, copies too.
     max_bands, max_frames : int
         Of the masks.
     n_val_speakers : int
@@ -59,6 +61,7 @@ class Recipe:
     augment: WaveformAugment = WaveformAugment()
     copies: int = 6
     augmented_share: float = 0.5
+    warp: SpectrogramWarp | None = None
     max_bands: int = 8
     max_frames: int = 20
     n_val_speakers: int = 4
@@ -67,11 +70,18 @@ class Recipe:
     train: TrainConfig = TrainConfig()
 
     @property
+    def name(self):
+        """What its scores are recorded under."""
+        return self.model + "_warped" * bool(self.warp) + "_transductive" * self.transductive
+
+    @property
     def key(self):
         """Short fingerprint of all but the seed, for names of folders."""
         settled = asdict(replace(self, train=replace(self.train, seed=settings.SEED)))
         settled["model_config"] = all_options(self.model, self.model_config)
         del settled["calibrate"]  # the trainings are the same
+        if not self.warp:
+            del settled["warp"]  # so that runs older than this option are found
         return hashlib.blake2b(json.dumps(settled, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
@@ -84,7 +94,8 @@ def recipe_for(profile=None, **changes):
         Default: `settings.profile()`. "smoke" trains a few epochs on the synthetic corpus.
     **changes
         Other fields of `Recipe`. By default the designs of others are trained as the house CNN is, but for `EPOCHS`,
-        and without a temperature, which changes no answer.
+        and without a temperature, which changes no answer. With a `warp`, training lasts twice as long: what is
+        never seen twice takes longer to learn.
 
     Returns
     -------
@@ -97,6 +108,8 @@ def recipe_for(profile=None, **changes):
         recipe = replace(recipe, calibrate=False)
     if recipe.model in EPOCHS and "train" not in changes:
         recipe = replace(recipe, train=replace(recipe.train, epochs=EPOCHS[recipe.model]))
+    if recipe.warp and "train" not in changes:
+        recipe = replace(recipe, train=replace(recipe.train, epochs=2 * recipe.train.epochs))
     if (profile or settings.profile()) == "smoke":
         # Few clips make few steps: smaller batches, and a mean of the weights with a shorter memory.
         recipe = replace(
@@ -225,6 +238,7 @@ def training_set(prepared, rows, *, recipe=Recipe()):
         copies=[prepared.copies[i] for i in rows] if prepared.copies else None,
         config=recipe.features,
         augmented_share=recipe.augmented_share,
+        warp=recipe.warp,
         max_bands=recipe.max_bands,
         max_frames=recipe.max_frames,
         seed=recipe.train.seed,
@@ -339,8 +353,7 @@ def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), seeds=(s
             )  # fmt: skip
             logits = predict_logits(model, [prepared.features[i] for i in fold.test], config=recipe.features)
             # The same design, but another experiment: weights that could be fetched when it was run.
-            name = recipe.model + ("_imagenet" if getattr(model, "pretrained", False) else "")
-            name += "_transductive" if recipe.transductive else ""
+            name = recipe.name + "_imagenet" * getattr(model, "pretrained", False)
             facts = {key: facts[key] for key in ("temperature", "epochs", "minutes", "device")}
             members.append((logits, facts | {"parameters": count_parameters(model)}))
             score(name, seed, fold, *members[-1])

@@ -19,10 +19,10 @@ from librosa.display import specshow
 from sercore import settings
 from sercore.errors import ConfigError
 from sercore.labels import COLORS, EMOTIONS
+from sercore.models import HOUSE
 
 WIDE, SQUARE = (10, 5.625), (10, 10)  # inches: 16:9 and 1:1
 INK, PLAIN, PALE, LEAKY = "black", "#44546A", "#8C8C8C", "#D55E00"
-HOUSE = ("cnn", "cnn_ensemble")  # starred among other models
 HATCHES = ("", "//", "xx", "--", "\\\\", "||", "++", "////")
 SLANTED = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
 SYNTHETIC = "synthetic speech – not a result"

@@ -15,14 +15,14 @@ from sklearn.metrics import cohen_kappa_score
 
 from sercore import settings
 from sercore.audio import load_audio
-from sercore.augment import add_babble, add_noise
+from sercore.augment import SpectrogramWarp, add_babble, add_noise
 from sercore.corpora.synthetic import synthesize
 from sercore.errors import ConfigError
 from sercore.evaluate import bootstrap_interval, expected_calibration_error, paired_difference, scores, targets_of
 from sercore.experiments import Recipe, prepare, runs_dir_of, train_and_refit, train_fold
 from sercore.features import FeatureConfig, compute, extract
 from sercore.labels import EMOTIONS
-from sercore.models import MODELS, build_model, count_parameters, load_checkpoint, predict_logits, softmax
+from sercore.models import HOUSE, MODELS, build_model, count_parameters, load_checkpoint, predict_logits, softmax
 from sercore.models.cnn import WIDTHS
 from sercore.models.transcript_rnn import word_numbers
 from sercore.results import RESULT_COLUMNS, commit, read_out_of_fold, read_scores, record, results_dir_of
@@ -75,6 +75,9 @@ def ablation_variants(recipe):
         "no label smoothing": training(label_smoothing=0.0),
         "no running mean": training(ema_decay=0.0),
         "half the epochs": training(epochs=max(1, recipe.train.epochs // 2)),
+        "twice the epochs": training(epochs=2 * recipe.train.epochs),
+        "warped": replace(recipe, warp=SpectrogramWarp()),
+        "warped, twice the epochs": replace(training(epochs=2 * recipe.train.epochs), warp=SpectrogramWarp()),
         "pool by mean": model(pool="mean"),
         "pool by statistics": model(pool="statistics"),
         "no squeeze-excitation": model(excite=False),
@@ -186,7 +189,7 @@ def noise_robustness(clips, *, recipe=Recipe(), seeds=(settings.SEED,), protocol
     for (kind, snr_db), p in zip(conditions, proba, strict=True):
         low, high = bootstrap_interval(prepared.clips, p)
         rows.append({
-            "model": recipe.model + ("_ensemble" if len(seeds) > 1 else ""), "noise": kind, "snr_db": snr_db,
+            "model": recipe.name + "_ensemble" * (len(seeds) > 1), "noise": kind, "snr_db": snr_db,
             **scores(targets, p.argmax(axis=1)), "low": low, "high": high,
             "ece": expected_calibration_error(p, targets), "commit": commit(),
         })  # fmt: skip
@@ -256,7 +259,8 @@ def _in_noise(path, noise, snr_db, config, kind):
 #: The rows of `zoo_table`: the classical baseline, the designs of others, the words alone, and the house CNN.
 ZOO = (
     "functionals_svm", "conv1d", "cnn_basic", "two_channel", "resnet_blocks", "resnet18", "resnet18_imagenet",
-    "cnn_transformer", "transcript_rnn", "cnn", "cnn_ensemble",
+    "cnn_transformer", "transcript_rnn", "cnn", "cnn_ensemble", "cnn_warped",
+    "cnn_warped_ensemble",
 )  # fmt: skip
 
 
@@ -266,15 +270,14 @@ def zoo_model(name):
     Parameters
     ----------
     name : str
-        A key of `sercore.models.MODELS`, or such a key with ``_imagenet`` or ``_ensemble`` after it.
+        A key of `sercore.models.MODELS`, or such a key with ``_imagenet``, ``_warped`` or ``_ensemble`` after it.
 
     Returns
     -------
     model : torch.nn.Module
     """
-    if (member := name.removesuffix("_ensemble")) != name:
-        return build_model("ensemble", member=member)
-    return build_model(name.removesuffix("_imagenet"))
+    member = name.removesuffix("_ensemble").removesuffix("_warped").removesuffix("_imagenet")
+    return build_model("ensemble", member=member) if name.endswith("_ensemble") else build_model(member)
 
 
 def zoo_table(clips, *, models=ZOO, seed=settings.SEED, results_dir=None):
@@ -298,9 +301,8 @@ def zoo_table(clips, *, models=ZOO, seed=settings.SEED, results_dir=None):
         speaker if there are any), ``device, folds`` (those by speaker that are recorded), then mean and deviation over
         folds ``accuracy_random, accuracy_random_std, uar_random, uar_random_std, accuracy_speaker,
         accuracy_speaker_std, uar_speaker, uar_speaker_std``, then ``low, high`` (95 % interval of the UAR by
-        speaker, over speakers), and ``difference, difference_low, difference_high`` (UAR of the house model,
-        "cnn_ensemble" if recorded and else "cnn", minus this one's on the same clips). NaN where a protocol was
-        not run.
+        speaker, over speakers), and ``difference, difference_low, difference_high`` (UAR of the first of
+        `sercore.models.HOUSE` that is recorded, minus this one's on the same clips). NaN where a protocol was not run.
 
     Raises
     ------
@@ -331,7 +333,7 @@ def zoo_table(clips, *, models=ZOO, seed=settings.SEED, results_dir=None):
     if not rows:
         raise ConfigError(f"No scores of {list(models)} in {results_dir.name}: run `sercore crossval --model NAME`.")
     table = pd.DataFrame(rows)
-    house = "cnn_ensemble" if "cnn_ensemble" in probas else "cnn"
+    house = next((name for name in HOUSE if name in probas), "cnn")
     columns = ["difference", "difference_low", "difference_high"]
     table[columns] = [_behind(clips, probas, house, name) for name in table["model"]]
     return table

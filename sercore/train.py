@@ -343,6 +343,8 @@ def _fingerprint(name, model_config, config, feature_config, train_set, val_targ
         "masks": [train_set.max_bands, train_set.max_frames], "seed": train_set.seed,
         "augmented": [train_set.augmented_share, len(train_set.copies[0]) if train_set.copies else 0],
     }  # fmt: skip
+    if train_set.warp:
+        run["warp"] = repr(train_set.warp)
     return json.dumps(run, sort_keys=True)
 
 

@@ -164,3 +164,58 @@ def test_mixup_blends_examples_and_targets_alike(kind):
     for i in range(5):
         assert mixed[i, i] == pytest.approx(share) or mixed[i, i] == pytest.approx(1)
     assert (mixed.max(axis=1) < 1).any()
+
+
+def ridge(frame=60, band=20, shape=(64, 120)):
+    """Silence, and in it one loud spot with slopes of 2 dB a band and frame."""
+    bands, frames = np.ogrid[: shape[0], : shape[1]]
+    return np.maximum(-80.0, -20.0 - 2 * np.abs(bands - band) - 2 * np.abs(frames - frame)).astype(np.float32)
+
+
+def spot(S_db):
+    return np.unravel_index(S_db.argmax(), S_db.shape)
+
+
+STILL = {"max_shift_bands": 0.0, "max_stretch": 0.0, "max_gain_db": 0.0, "equalizer_db": 0.0}
+
+
+def warped(S_db, seed, **options):
+    return augment.SpectrogramWarp(**(STILL | options))(S_db, rng=np.random.default_rng(seed))
+
+
+def test_a_warp_of_nothing_changes_nothing():
+    S_db = ridge()
+    np.testing.assert_allclose(warped(S_db, 0), S_db, atol=1e-5)
+    assert S_db.max() == -20.0  # and leaves what it was given alone
+
+
+def test_a_warp_moves_the_voice_within_its_range_and_up_as_often_as_down():
+    moves = [spot(warped(ridge(), seed, max_shift_bands=3.0))[0] - 20 for seed in range(200)]
+    assert {min(moves), max(moves)} == {-3, 3}
+    assert abs(np.mean(moves)) < 0.5
+    tempos = [60 / spot(warped(ridge(), seed, max_stretch=0.1))[1] for seed in range(200)]
+    assert np.exp(-0.12) < min(tempos) < 0.93 and 1.08 < max(tempos) < np.exp(0.12)
+
+
+def test_a_warp_changes_level_and_colour_of_what_is_heard_but_leaves_silence_silent():
+    S_db = ridge()
+    for options in ({"max_gain_db": 6.0}, {"equalizer_db": 4.0}):
+        changed = warped(S_db, 3, **options)
+        assert (changed[S_db == -80.0] == -80.0).all()
+        assert changed.min() == -80.0
+        differences = (changed - S_db)[(S_db > -60) & (changed > -79)]
+        assert 0.1 < np.abs(differences).max() < 15
+        assert (np.ptp(differences) < 1e-3) == ("max_gain_db" in options)  # a gain is the same everywhere
+
+
+def test_a_quicker_clip_ends_in_silence_not_in_a_repetition():
+    S_db = np.full((64, 120), -30.0, np.float32)
+    quick = next(X for seed in range(20) if (X := warped(S_db, seed, max_stretch=0.2))[0, -1] == -80.0)
+    n_heard = int((quick[0] > -80.0).sum())
+    assert 98 <= n_heard < 120 and (quick[:, :n_heard] == -30.0).all()
+
+
+def test_a_warp_repeats_itself_for_a_seed_alone():
+    one, again, other = (augment.SpectrogramWarp()(ridge(), rng=np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(one, again) and not np.array_equal(one, other)
+    assert one.dtype == np.float32

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sercore import experiments, train
-from sercore.augment import WaveformAugment
+from sercore.augment import SpectrogramWarp, WaveformAugment
 from sercore.corpora import load_corpus
 from sercore.errors import ConfigError
 from sercore.evaluate import scores, targets_of
@@ -135,6 +135,9 @@ def test_designs_of_others_are_trained_once_a_fold_and_the_slow_ones_for_fewer_e
     assert (house.calibrate, slow.calibrate) == (True, False)
     assert slow.train.epochs == experiments.EPOCHS["resnet18"] < house.train.epochs
     assert experiments.recipe_for("full", model="conv1d").train == house.train
+    warped = experiments.recipe_for("full", warp=SpectrogramWarp())
+    assert (warped.train.epochs, warped.name) == (2 * house.train.epochs, "cnn_warped")
+    assert warped.key != house.key
     asked = experiments.recipe_for("full", model="resnet18", train=house.train, calibrate=True)
     assert (asked.train.epochs, asked.calibrate) == (house.train.epochs, True)
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from sercore import models, train
+from sercore.augment import SpectrogramWarp
 from sercore.dataset import EpochSampler, TrainingSet
 from sercore.errors import ConfigError
 from sercore.train import TrainConfig, fit, one_cycle
@@ -64,6 +65,23 @@ def test_copies_stand_in_for_the_clip_as_often_as_told():
         dataset = TrainingSet(features, [0], copies=copies, augmented_share=share, max_bands=0, max_frames=0)
         seen = [dataset[0, draw][0][0, 0, 0].item() == 0.5 for draw in range(500)]
         assert np.mean(seen) == pytest.approx(share, abs=0.07)
+
+
+def test_a_warp_sees_decibels_and_every_draw_of_a_clip_is_another():
+    seen = []
+
+    def louder(S_db, *, rng, floor_db):
+        seen.append((S_db, floor_db))
+        return S_db + 20.0
+
+    S_db = np.full((64, 176), -30.0, np.float32)
+    X, _ = TrainingSet([S_db], [0], warp=louder, max_bands=0, max_frames=0)[0, 0]
+    np.testing.assert_allclose(X, 2.0, atol=1e-5)  # (-10 + 50) / 20
+    np.testing.assert_allclose(seen[0][0], S_db, atol=1e-4)
+    assert seen[0][1] == -80.0
+    dataset = TrainingSet([S_db], [0], warp=SpectrogramWarp(), max_bands=0, max_frames=0)
+    assert not torch.equal(dataset[0, 0][0], dataset[0, 1][0])
+    assert torch.equal(dataset[0, 0][0], dataset[0, 0][0])
 
 
 def test_an_item_changes_with_the_epoch_and_the_draw_but_not_otherwise():

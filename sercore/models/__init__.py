@@ -53,6 +53,8 @@ MODELS = {
     "resnet18": ResNet18, "cnn_transformer": CNNTransformer, "transcript_rnn": TranscriptRNN,
     "functionals_svm": FunctionalsSVM, "egemaps_svm": EgemapsSVM, "compare_svm": CompareSVM, "ensemble": Ensemble,
 }  # fmt: skip
+#: Names that the house CNN's scores go by, the shipped one's first.
+HOUSE = ("cnn_warped_ensemble", "cnn_ensemble", "cnn_warped", "cnn")
 CHECKPOINT_VERSION = "1"
 
 
