@@ -6,13 +6,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import audiomentations
+import librosa
 import numpy as np
+import scipy.signal
 import soxr
 
 from sercore.audio import check_waveform
 from sercore.corpora.synthetic import synthesize
 from sercore.errors import ConfigError
 from sercore.labels import EMOTIONS
+
+#: Decibels of power to natural logarithms.
+_NEPER = np.log(10) / 10
 
 
 @contextmanager
@@ -255,7 +260,7 @@ def mask_spectrogram(X, *, rng, max_bands=8, max_frames=20, fill=0.0):
 
 @dataclass(frozen=True)
 class SpectrogramWarp:
-    """Draw one variation of a log-mel spectrogram: another tempo, pitch, level and microphone.
+    """Draw one variation of a log-mel spectrogram: another tempo, pitch, level, room and microphone.
 
     Coarser than the same change of the waveform, and so cheap that every clip can be changed anew every epoch.
 
@@ -269,14 +274,26 @@ class SpectrogramWarp:
         Level, either way.
     equalizer_db : float [dB]
         Twice the deviation of the gain at five points of the mel axis, with straight lines between them.
+    channel_share : float in [0, 1]
+        How often each of the following happens.
+    max_reverb_s : float [s]
+        Longest time in which the echo of a room falls by 60 dB.
+    max_cut_bands : int
+        Most bands that a narrow channel, such as a telephone, leaves out at the top.
+    max_noise_db : float [dB]
+        Loudest noise, relative to the loudest band and frame; the softest is 40 dB below that.
     """
 
     max_shift_bands: float = 2.0
     max_stretch: float = 0.1
     max_gain_db: float = 5.0
     equalizer_db: float = 3.0
+    channel_share: float = 0.0
+    max_reverb_s: float = 0.6
+    max_cut_bands: int = 24
+    max_noise_db: float = -25.0
 
-    def __call__(self, S_db, *, rng, floor_db=-80.0):
+    def __call__(self, S_db, *, rng, floor_db=-80.0, hop_s=0.016):
         """Vary a spectrogram.
 
         Parameters
@@ -285,6 +302,8 @@ class SpectrogramWarp:
         rng : np.random.Generator
         floor_db : float [dB]
             What stands for silence: it stays silent, and comes in where there is nothing to show.
+        hop_s : float [s]
+            From frame to frame.
 
         Returns
         -------
@@ -299,9 +318,30 @@ class SpectrogramWarp:
         S_db = _between(S_db, tempo * np.arange(n_frames), axis=1, fill=floor_db)
         # The lowest and highest band stand for what lies beyond them: a voice has no edge there.
         S_db = _between(S_db, np.clip(np.arange(n_mels) - shift, 0, n_mels - 1), axis=0, fill=floor_db)
+        reverb, cut, noise = rng.random(3) < self.channel_share
+        if reverb:
+            S_db = _echo(
+                S_db, rng.uniform(0.1, self.max_reverb_s), hop_s, wet_db=rng.uniform(-20.0, -5.0), floor_db=floor_db
+            )
         curve_db = gain_db + np.interp(np.linspace(0, 4, n_mels), np.arange(5), points_db)
-        heard = S_db > floor_db + 0.5
-        return np.where(heard, np.maximum(S_db + curve_db[:, None], floor_db), S_db).astype(np.float32)
+        S_db = np.where(S_db > floor_db + 0.5, S_db + curve_db[:, None], S_db)
+        if cut:
+            S_db[n_mels - int(rng.integers(self.max_cut_bands + 1)) :] -= 40.0
+        if noise:
+            level_db = S_db.max() + self.max_noise_db - rng.uniform(0.0, 40.0)
+            hiss_db = level_db + np.interp(np.linspace(0, 4, n_mels), np.arange(5), rng.normal(0.0, 6.0, 5))[:, None]
+            hiss_db = hiss_db + librosa.power_to_db(rng.exponential(1.0, S_db.shape), top_db=None)
+            lasts = (S_db > floor_db + 0.5).any(axis=0)
+            S_db[:, lasts] = np.logaddexp(S_db * _NEPER, hiss_db * _NEPER)[:, lasts] / _NEPER
+        return np.maximum(S_db, floor_db).astype(np.float32)
+
+
+def _echo(S_db, reverb_s, hop_s, wet_db, floor_db):
+    """Let the energy of every band die away, and mix that with what came directly (Polack's model of a room)."""
+    fall = 10 ** (-6 * hop_s / reverb_s)
+    power = np.where(S_db > floor_db + 0.5, librosa.db_to_power(S_db), 0.0)
+    tail = scipy.signal.lfilter([0.0, fall], [1.0, -fall], power, axis=1)
+    return librosa.power_to_db(power + 10 ** (wet_db / 10) * tail, amin=10 ** (floor_db / 10), top_db=None)
 
 
 def _between(S, positions, *, axis, fill):

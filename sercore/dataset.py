@@ -27,15 +27,18 @@ class TrainingSet(Dataset):
         A `sercore.augment.SpectrogramWarp`, for every window, anew each time.
     max_bands, max_frames : int
         Of `sercore.augment.mask_spectrogram`.
+    groups : sequence of int [shape=(n_clips,)], optional
+        Corpus of each clip, for the balance of `EpochSampler`.
     seed : int
     """
 
     def __init__(self, features, targets, *, copies=None, config=FeatureConfig(), augmented_share=0.5,
-                 warp=None, max_bands=8, max_frames=20, seed=0):  # fmt: skip
+                 warp=None, max_bands=8, max_frames=20, groups=None, seed=0):  # fmt: skip
         self.windows = [to_windows(S_db, config=config) for S_db in features]
         self.copies = [[to_windows(S_db, config=config) for S_db in row] for row in copies] if copies else None
         self.targets = np.asarray(targets)
         self.augmented_share = augmented_share
+        self.groups = None if groups is None else np.asarray(groups)
         self.config, self.warp = config, warp
         self.max_bands, self.max_frames = max_bands, max_frames
         self.seed, self.epoch = seed, 0
@@ -54,7 +57,8 @@ class TrainingSet(Dataset):
         if X.ndim == 2:
             if self.warp:
                 center, scale = self.config.db_center, self.config.db_scale
-                S_db = self.warp(X * scale + center, rng=rng, floor_db=self.config.db_floor)
+                hop_s = self.config.hop_length / self.config.sr
+                S_db = self.warp(X * scale + center, rng=rng, floor_db=self.config.db_floor, hop_s=hop_s)
                 X = (S_db - center) / scale
             X = mask_spectrogram(X, rng=rng, max_bands=self.max_bands, max_frames=self.max_frames)
         return torch.from_numpy(X)[None], int(self.targets[position])
@@ -67,6 +71,9 @@ class EpochSampler(Sampler):
     RAVDESS the neutral clips come twice. Yields pairs of the clip's position and the number of the draw, so
     that a clip drawn twice in one epoch is varied twice.
 
+    With several `groups` and `balance`, an epoch is as many clips as there are, drawn by chance, so that every
+    group has the same share of it, and every emotion the same share of its group.
+
     Parameters
     ----------
     dataset : TrainingSet
@@ -76,13 +83,18 @@ class EpochSampler(Sampler):
     def __init__(self, dataset, *, balance=True):
         self.dataset = dataset
         counts = np.bincount(dataset.targets)
-        self.n_extra = (counts.max() - counts) * (counts > 0) if balance else np.zeros_like(counts)
+        self.by_group = balance and dataset.groups is not None
+        even = balance and not self.by_group
+        self.n_extra = (counts.max() - counts) * (counts > 0) if even else np.zeros_like(counts)
 
     def __len__(self):
         return len(self.dataset) + int(self.n_extra.sum())
 
     def __iter__(self):
         rng = np.random.default_rng([self.dataset.seed, self.dataset.epoch])
+        if self.by_group:
+            order = rng.choice(len(self.dataset), size=len(self.dataset), p=_even_shares(self.dataset))
+            return iter([(int(position), draw) for draw, position in enumerate(order)])
         parts = [np.arange(len(self.dataset))]
         for target, n_extra in enumerate(self.n_extra):
             clips = np.flatnonzero(self.dataset.targets == target)
@@ -90,3 +102,15 @@ class EpochSampler(Sampler):
             parts += [np.tile(clips, repeats), rng.choice(clips, rest, replace=False)]
         order = rng.permutation(np.concatenate(parts))
         return iter([(int(position), draw) for draw, position in enumerate(order)])
+
+
+def _even_shares(dataset):
+    """Chance of each clip: even over groups, and within a group over its emotions."""
+    groups, targets = dataset.groups, dataset.targets
+    shares = np.zeros(len(targets))
+    for group in np.unique(groups):
+        present = np.unique(targets[groups == group])
+        for target in present:
+            clips = (groups == group) & (targets == target)
+            shares[clips] = 1 / (len(present) * clips.sum())
+    return shares / shares.sum()

@@ -232,6 +232,7 @@ def training_set(prepared, rows, *, recipe=Recipe()):
     -------
     train_set : sercore.dataset.TrainingSet
     """
+    corpora = prepared.clips["corpus"].iloc[rows]
     return TrainingSet(
         [prepared.features[i] for i in rows],
         targets_of(prepared.clips)[rows],
@@ -241,6 +242,7 @@ def training_set(prepared, rows, *, recipe=Recipe()):
         warp=recipe.warp,
         max_bands=recipe.max_bands,
         max_frames=recipe.max_frames,
+        groups=pd.factorize(corpora)[0] if corpora.nunique() > 1 else None,
         seed=recipe.train.seed,
     )
 

@@ -20,7 +20,9 @@ FIVE_FOLDS = (
 #: Four neighbouring actors a fold: two women and two men each.
 SIX_FOLDS = tuple(tuple(range(start, start + 4)) for start in range(1, 25, 4))
 
-PROTOCOLS = ("speaker_5fold", "speaker_6fold", "leave_one_speaker_out", "random_5fold")
+PROTOCOLS = (
+    "speaker_5fold", "speaker_6fold", "leave_one_speaker_out", "random_5fold", "corpora_5fold", "leave_one_corpus_out",
+)  # fmt: skip
 #: The only protocol whose test speakers are heard in training: its scores are shown for comparison alone.
 LEAKY = "random_5fold"
 
@@ -32,7 +34,7 @@ class Fold:
     Attributes
     ----------
     name : str
-        Number of the fold, from "0".
+        Number of the fold, from "0", or the corpus it tests.
     train, val, test : np.ndarray of int
     """
 
@@ -52,10 +54,13 @@ def make_folds(clips, protocol, *, seed=settings.SEED, n_val_speakers=2):
     protocol : str
         One of `PROTOCOLS`. `speaker_5fold` and `speaker_6fold` take RAVDESS's actor numbers;
         "random_5fold" is stratified by emotion and **leaky**: the same speakers are in every part.
+        "corpora_5fold" deals the speakers of every corpus into five folds, RAVDESS's as `speaker_5fold` does.
+        "leave_one_corpus_out" tests on a corpus, and validates on the one of fewest speakers among the others, for
+        what a model is worth on a corpus it has not heard must not be learned from one that it has.
     seed : int
         Draws the validation speakers, or the random division.
     n_val_speakers : int
-        Validation speakers, drawn from the training side, women and men in turn.
+        Validation speakers, drawn from the training side, women and men in turn; not for whole corpora.
 
     Returns
     -------
@@ -71,6 +76,8 @@ def make_folds(clips, protocol, *, seed=settings.SEED, n_val_speakers=2):
         raise ConfigError(f"Bad protocol {protocol!r}: expected one of {list(PROTOCOLS)}.")
     if protocol == LEAKY:
         return _random_folds(clips, seed)
+    if protocol == "leave_one_corpus_out":
+        return _corpus_folds(clips)
     speakers = clips["speaker"].to_numpy()
     folds = []
     for number, group in enumerate(_speaker_groups(clips, protocol)):
@@ -140,6 +147,8 @@ def check_disjoint(clips, fold):
 def _speaker_groups(clips, protocol):
     if protocol == "leave_one_speaker_out":
         return [[speaker] for speaker in sorted(clips["speaker"].unique())]
+    if protocol == "corpora_5fold":
+        return _dealt_speakers(clips)
     numbers = {speaker: speaker.rpartition("-")[2] for speaker in clips["speaker"].unique()}
     groups = FIVE_FOLDS if protocol == "speaker_5fold" else SIX_FOLDS
     if bad := [speaker for speaker, number in numbers.items() if not number.isdigit() or not 1 <= int(number) <= 24]:
@@ -147,6 +156,34 @@ def _speaker_groups(clips, protocol):
             f"Bad speakers {bad[:3]} for {protocol}: expected RAVDESS's actors 1 to 24; try leave_one_speaker_out."
         )
     return [[speaker for speaker, number in numbers.items() if int(number) in group] for group in groups]
+
+
+def _dealt_speakers(clips):
+    groups = [[] for _ in FIVE_FOLDS]
+    for corpus, part in clips.groupby("corpus"):
+        if corpus == "ravdess":
+            dealt = _speaker_groups(part, "speaker_5fold")
+        else:
+            order = part.groupby("speaker")["sex"].first().reset_index().sort_values(["sex", "speaker"])["speaker"]
+            dealt = [list(order[k :: len(groups)]) for k in range(len(groups))]
+        for group, speakers in zip(groups, dealt, strict=True):
+            group += speakers
+    return groups
+
+
+def _corpus_folds(clips):
+    n_speakers = clips.groupby("corpus")["speaker"].nunique().sort_values(kind="stable")
+    if len(n_speakers) < 3:
+        raise ConfigError(
+            f"Too few corpora for leave_one_corpus_out: {sorted(n_speakers.index)}; expected three or more, "
+            "as one is for testing and one for validation."
+        )
+    folds, corpora = [], clips["corpus"].to_numpy()
+    for tested in sorted(n_speakers.index):
+        validated = n_speakers.index.drop(tested)[0]
+        test, val = corpora == tested, corpora == validated
+        folds.append(Fold(tested, np.flatnonzero(~test & ~val), np.flatnonzero(val), np.flatnonzero(test)))
+    return folds
 
 
 def _draw_speakers(clips, n_speakers, seed):

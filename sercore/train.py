@@ -345,6 +345,8 @@ def _fingerprint(name, model_config, config, feature_config, train_set, val_targ
     }  # fmt: skip
     if train_set.warp:
         run["warp"] = repr(train_set.warp)
+    if train_set.groups is not None:
+        run["groups"] = np.bincount(train_set.groups).tolist()
     return json.dumps(run, sort_keys=True)
 
 

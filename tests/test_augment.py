@@ -219,3 +219,34 @@ def test_a_warp_repeats_itself_for_a_seed_alone():
     one, again, other = (augment.SpectrogramWarp()(ridge(), rng=np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(one, again) and not np.array_equal(one, other)
     assert one.dtype == np.float32
+
+
+def in_channel(S_db, n=60, **options):
+    """What a warp with a channel, and nothing else, makes of a spectrogram, from many draws."""
+    off = {"max_reverb_s": 0.1, "max_cut_bands": 0, "max_noise_db": -200.0}
+    return [warped(S_db, seed, channel_share=1.0, **(off | options)) for seed in range(n)]
+
+
+def test_an_echo_follows_the_voice_and_does_not_go_before_it():
+    S_db = np.full((64, 120), -80.0, np.float32)
+    S_db[:, 40:50] = -20.0
+    for echoed in in_channel(S_db, n=5, max_reverb_s=0.8):
+        assert (echoed[:, :40] == -80.0).all()
+        assert (np.diff(echoed[10, 49:80]) <= 0).all() and echoed[10, 51] > -80.0
+
+
+def test_a_narrow_channel_loses_the_top_and_never_more_than_it_may():
+    S_db = np.full((64, 120), -30.0, np.float32)
+    lost = [int((cut[:, 60] < -60.0).sum()) for cut in in_channel(S_db, max_cut_bands=10)]
+    assert (min(lost), max(lost)) == (0, 10)
+    assert all((cut[:-10] > -31.0).all() for cut in in_channel(S_db, max_cut_bands=10))
+
+
+def test_noise_fills_the_gaps_of_speech_but_not_what_comes_after_it():
+    S_db = np.full((64, 120), -80.0, np.float32)
+    S_db[20:30, :60] = -10.0
+    for noisy in in_channel(S_db, n=20, max_noise_db=-25.0):
+        assert (noisy[:, 70:] == -80.0).all()  # the shortest echo lasts 0.1 s, six frames
+        level_db = 10 * np.log10(np.mean(10 ** (noisy[40:, :60] / 10)))
+        assert -80.0 < level_db < -10.0 - 25.0 + 20.0  # its colour may lift a band by some 6 dB
+        assert noisy[20:30, :60].min() > -13.0

@@ -12,13 +12,20 @@ from sercore.splits import LEAKY, PROTOCOLS, Fold, check_disjoint, hold_out_vali
 
 FIVE_FOLDS = [{2, 5, 14, 15, 16}, {3, 6, 7, 13, 18}, {10, 11, 12, 19, 20}, {8, 17, 21, 23, 24}, {1, 4, 9, 22}]
 SIX_FOLDS = [{1, 2, 3, 4}, {5, 6, 7, 8}, {9, 10, 11, 12}, {13, 14, 15, 16}, {17, 18, 19, 20}, {21, 22, 23, 24}]
-DISJOINT = [protocol for protocol in PROTOCOLS if protocol != LEAKY]
+CORPORA = ("corpora_5fold", "leave_one_corpus_out")
+DISJOINT = [protocol for protocol in PROTOCOLS if protocol not in (LEAKY, "leave_one_corpus_out")]
+ONE_CORPUS = [protocol for protocol in PROTOCOLS if protocol not in CORPORA]
 
 
 def clip_table(actors=range(1, 25), corpus="ravdess"):
     """Fifteen clips an actor, one neutral and two of each other emotion, in no tidy order."""
     rows = [
-        {"speaker": f"{corpus}-{actor:02d}", "sex": "male" if actor % 2 else "female", "emotion": emotion}
+        {
+            "corpus": corpus,
+            "speaker": f"{corpus}-{actor:02d}",
+            "sex": "male" if actor % 2 else "female",
+            "emotion": emotion,
+        }
         for actor in actors
         for emotion in (*EMOTIONS, *EMOTIONS[1:])
     ]
@@ -45,7 +52,7 @@ def test_one_speaker_is_left_out_at_a_time():
     assert [speakers(fold.test) for fold in folds] == [{f"ravdess-{actor:02d}"} for actor in range(1, 25)]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", ONE_CORPUS)
 def test_every_clip_is_tested_once_and_is_in_one_part_of_each_fold(protocol):
     folds = make_folds(CLIPS, protocol)
     assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(len(CLIPS)))
@@ -64,7 +71,7 @@ def test_no_speaker_is_in_two_parts_whatever_the_seed(protocol, seed, n_val_spea
         assert abs(2 * sum(sexes) - n_val_speakers) <= 1
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", ONE_CORPUS)
 def test_the_seed_alone_draws_the_parts(protocol):
     def parts(seed):
         return [tuple(fold.val) for fold in make_folds(CLIPS, protocol, seed=seed)]
@@ -116,3 +123,41 @@ def test_a_shared_speaker_is_found():
     train, val = np.flatnonzero(CLIPS["speaker"] == "ravdess-01"), np.flatnonzero(CLIPS["speaker"] == "ravdess-02")
     with pytest.raises(ConfigError, match=r"Speakers \['ravdess-01'\] are in both train and test of fold 7"):
         check_disjoint(CLIPS, Fold("7", train[1:], val, train[:1]))
+
+
+THREE = pd.concat(
+    [CLIPS, clip_table(range(3, 13), corpus="emodb"), clip_table((1, 2), corpus="tess")], ignore_index=True
+)
+
+
+def test_every_corpus_is_dealt_into_the_five_folds_and_ravdess_as_published():
+    folds = make_folds(THREE, "corpora_5fold", n_val_speakers=4)
+    for fold, actors in zip(folds, FIVE_FOLDS, strict=True):
+        heard = speakers(fold.test, THREE)
+        assert {name for name in heard if name.startswith("ravdess")} == {f"ravdess-{actor:02d}" for actor in actors}
+        assert sum(name.startswith("emodb") for name in heard) == 2
+        assert len(speakers(fold.val, THREE)) == 4
+    assert [sum(name.startswith("tess") for name in speakers(fold.test, THREE)) for fold in folds] == [1, 1, 0, 0, 0]
+    tested = np.sort(np.concatenate([fold.test for fold in folds]))
+    assert np.array_equal(tested, np.arange(len(THREE)))
+    emodb = [name for fold in folds for name in sorted(speakers(fold.test, THREE)) if name.startswith("emodb")]
+    assert {int(one[-2:]) % 2 + int(other[-2:]) % 2 for one, other in zip(emodb[::2], emodb[1::2], strict=True)} == {1}
+
+
+def test_a_corpus_left_out_is_tested_whole_and_the_smallest_other_one_validates():
+    folds = {fold.name: fold for fold in make_folds(THREE, "leave_one_corpus_out")}
+    roles = {
+        name: [THREE["corpus"].iloc[part].unique().tolist() for part in (fold.train, fold.val, fold.test)]
+        for name, fold in folds.items()
+    }
+    assert roles == {
+        "emodb": [["ravdess"], ["tess"], ["emodb"]],
+        "ravdess": [["emodb"], ["tess"], ["ravdess"]],
+        "tess": [["ravdess"], ["emodb"], ["tess"]],
+    }
+    assert all(len(fold.train) + len(fold.val) + len(fold.test) == len(THREE) for fold in folds.values())
+
+
+def test_two_corpora_are_too_few_to_leave_one_out():
+    with pytest.raises(ConfigError, match=r"Too few corpora .*\['emodb', 'ravdess'\]; expected three or more"):
+        make_folds(THREE[THREE["corpus"] != "tess"], "leave_one_corpus_out")

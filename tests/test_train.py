@@ -70,15 +70,15 @@ def test_copies_stand_in_for_the_clip_as_often_as_told():
 def test_a_warp_sees_decibels_and_every_draw_of_a_clip_is_another():
     seen = []
 
-    def louder(S_db, *, rng, floor_db):
-        seen.append((S_db, floor_db))
+    def louder(S_db, *, rng, floor_db, hop_s):
+        seen.append((S_db, floor_db, hop_s))
         return S_db + 20.0
 
     S_db = np.full((64, 176), -30.0, np.float32)
     X, _ = TrainingSet([S_db], [0], warp=louder, max_bands=0, max_frames=0)[0, 0]
     np.testing.assert_allclose(X, 2.0, atol=1e-5)  # (-10 + 50) / 20
     np.testing.assert_allclose(seen[0][0], S_db, atol=1e-4)
-    assert seen[0][1] == -80.0
+    assert seen[0][1:] == (-80.0, 0.016)
     dataset = TrainingSet([S_db], [0], warp=SpectrogramWarp(), max_bands=0, max_frames=0)
     assert not torch.equal(dataset[0, 0][0], dataset[0, 1][0])
     assert torch.equal(dataset[0, 0][0], dataset[0, 0][0])
@@ -103,6 +103,22 @@ def test_a_balanced_epoch_shows_every_clip_and_every_emotion_equally_often():
     assert Counter(targets[position] for position in drawn) == {0: 12, 1: 12, 3: 12}
     assert max(Counter(drawn).values()) == 3
     assert sorted(position for position, _ in EpochSampler(dataset, balance=False)) == list(range(25))
+
+
+def test_every_corpus_has_its_share_of_an_epoch_and_every_emotion_its_share_of_the_corpus():
+    targets = np.array([0] * 300 + [1] * 100 + [0] * 30 + [2] * 10)
+    groups = np.array([0] * 400 + [1] * 40)
+    dataset = TrainingSet([np.zeros((64, 4), np.float32)] * 440, targets, groups=groups)
+    drawn = []
+    for dataset.epoch in range(1, 41):
+        order = [position for position, _ in EpochSampler(dataset)]
+        assert len(order) == 440
+        drawn += order
+    shares = pd.crosstab(groups[drawn], targets[drawn], normalize=True)
+    np.testing.assert_allclose(shares, [[0.25, 0.25, 0.0], [0.25, 0.0, 0.25]], atol=0.02)
+    first, again = ([position for position, _ in EpochSampler(dataset)] for _ in range(2))
+    assert first == again
+    assert sorted(position for position, _ in EpochSampler(dataset, balance=False)) == list(range(440))
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_nothing():
