@@ -290,6 +290,37 @@ def selective_accuracy(proba, y_true, *, share=0.5):
     return float((proba.argmax(axis=1) == y_true)[surest].mean())
 
 
+def on_shared_labels(proba, y_true, *, heard=EMOTIONS):
+    """Judge answers on a corpus by the emotions that it shares with what a model has heard.
+
+    Calm counts as neutral wherever one side does not tell them apart, and emotions that the corpus does not have
+    are no answers: their probability is shared out among the others.
+
+    Parameters
+    ----------
+    proba : np.ndarray [shape=(n, 8)]
+    y_true : np.ndarray of int [shape=(n,)]
+    heard : sequence of str
+        Emotions in the training data.
+
+    Returns
+    -------
+    proba : np.ndarray [shape=(n, 8)]
+        0 for emotions that are not shared; each row adds up to 1.
+    y_true : np.ndarray of int [shape=(n,)]
+    """
+    proba, y_true = np.array(proba, dtype=float), np.array(y_true)
+    calm, neutral = EMOTIONS.index("calm"), EMOTIONS.index("neutral")
+    if "calm" not in heard or calm not in y_true:
+        proba[:, neutral] += proba[:, calm]
+        proba[:, calm] = 0.0
+        y_true[y_true == calm] = neutral
+    proba[:, np.setdiff1d(np.arange(len(EMOTIONS)), y_true)] = 0.0
+    # An answer that lies with other emotions altogether says nothing about these.
+    proba += 1e-9 * np.isin(np.arange(len(EMOTIONS)), y_true)
+    return proba / proba.sum(axis=1, keepdims=True), y_true
+
+
 def fit_temperature(logits, y_true):
     """Find the temperature under which the logits explain the labels best; for validation speakers only.
 

@@ -11,6 +11,7 @@ from sercore.evaluate import (
     confusion,
     expected_calibration_error,
     fit_temperature,
+    on_shared_labels,
     paired_difference,
     per_emotion,
     reliability,
@@ -169,3 +170,33 @@ def test_temperature_undoes_overconfidence():
     assert fit_temperature(logits * 3, y_true) == pytest.approx(3.0, rel=0.1)
     assert expected_calibration_error(softmax(logits * 3, temperature=3.0), y_true) < 0.03
     assert expected_calibration_error(softmax(logits * 3), y_true) > 0.15
+
+
+def row(**shares):
+    return [shares.get(emotion, 0.0) for emotion in EMOTIONS]
+
+
+def test_emotions_that_a_corpus_lacks_are_no_answers_and_calm_counts_as_neutral():
+    sad, neutral = EMOTIONS.index("sad"), EMOTIONS.index("neutral")
+    proba = np.array([row(surprised=0.6, sad=0.3, neutral=0.1), row(calm=0.5, sad=0.3, neutral=0.2)])
+    shared, y_true = on_shared_labels(proba, np.array([sad, neutral]))
+    np.testing.assert_allclose(shared, [row(sad=0.75, neutral=0.25), row(sad=0.3, neutral=0.7)], atol=1e-6)
+    assert y_true.tolist() == [sad, neutral]
+    assert proba[1, EMOTIONS.index("calm")] == 0.5  # what was given stays as it was
+
+
+def test_calm_stays_calm_where_both_sides_know_it_and_is_neutral_to_a_model_that_never_heard_it():
+    calm, neutral = EMOTIONS.index("calm"), EMOTIONS.index("neutral")
+    proba, truth = np.array([row(calm=0.6, neutral=0.4), row(neutral=1.0)]), np.array([calm, neutral])
+    shared, y_true = on_shared_labels(proba, truth)
+    np.testing.assert_allclose(shared, proba, atol=1e-6)
+    assert y_true.tolist() == [calm, neutral]
+    shared, y_true = on_shared_labels(proba, truth, heard=("neutral", "sad"))
+    np.testing.assert_allclose(shared[0], row(neutral=1.0), atol=1e-6)
+    assert y_true.tolist() == [neutral, neutral]
+
+
+def test_an_answer_that_lies_with_other_emotions_altogether_is_no_preference():
+    happy, sad = EMOTIONS.index("happy"), EMOTIONS.index("sad")
+    shared, _ = on_shared_labels(np.array([row(surprised=1.0), row(sad=1.0)]), np.array([happy, sad]))
+    np.testing.assert_allclose(shared, [row(happy=0.5, sad=0.5), row(sad=1.0)], atol=1e-6)
