@@ -38,7 +38,7 @@ NOISES = {
 
 
 def ablation_variants(recipe):
-    """List the recipe's variants, one change each.
+    """List the recipe's variants: one change each, and those together that were promising alone.
 
     Parameters
     ----------
@@ -61,6 +61,7 @@ def ablation_variants(recipe):
     def training(**changes):
         return replace(recipe, train=replace(recipe.train, **changes))
 
+    longer = replace(training(epochs=2 * recipe.train.epochs), warp=SpectrogramWarp())
     return {
         "recipe": recipe,
         "40 mel bands": spectrum(n_mels=40),
@@ -76,8 +77,10 @@ def ablation_variants(recipe):
         "no running mean": training(ema_decay=0.0),
         "half the epochs": training(epochs=max(1, recipe.train.epochs // 2)),
         "twice the epochs": training(epochs=2 * recipe.train.epochs),
+        "plain residual blocks": replace(recipe, model="resnet_blocks", model_config={}),
         "warped": replace(recipe, warp=SpectrogramWarp()),
-        "warped, twice the epochs": replace(training(epochs=2 * recipe.train.epochs), warp=SpectrogramWarp()),
+        "warped, twice the epochs": longer,
+        "warped, twice the epochs, plain residual blocks": replace(longer, model="resnet_blocks", model_config={}),
         "pool by mean": model(pool="mean"),
         "pool by statistics": model(pool="statistics"),
         "no squeeze-excitation": model(excite=False),
