@@ -10,6 +10,7 @@ import scipy.signal
 import soundfile as sf
 import soxr
 
+from sercore.decoder import open_recording
 from sercore.errors import AudioError, SilenceError
 
 #: Longest stretch that is decoded at once: ten minutes at 16 kHz are 38 MB of float32.
@@ -42,7 +43,7 @@ class AudioInfo:
     n_channels : int
     duration_s : float
     subtype : str
-        libsndfile's name of the sample format, such as "PCM_24".
+        libsndfile's name of the sample format, such as "PCM_24", or FFmpeg's of the codec, such as "aac".
     """
 
     sr: int
@@ -64,11 +65,13 @@ def _open(file):
         n_bytes = Path(file).stat().st_size if is_path else file.seek(0, 2)
         if not is_path:
             file.seek(0)  # an upload may have been read before, say by describe_audio
-        sound = sf.SoundFile(file) if n_bytes else None
+        sound = _decoder(file, name) if n_bytes else None
+    except AudioError:  # a ValueError as well, but already in words
+        raise
     except (sf.LibsndfileError, OSError, TypeError, AttributeError, ValueError) as error:
         raise AudioError(
-            f"Cannot read {name}: expected audio that libsndfile decodes (WAV, FLAC, OGG, MP3, AIFF…). "
-            f"Convert it, for example with `ffmpeg -i {name} converted.wav`. "
+            f"Cannot read {name}: expected audio that libsndfile decodes (WAV, FLAC, OGG, MP3, AIFF…), or PyAV (M4A, "
+            f"MP4, WebM, AAC). Convert it, for example with `ffmpeg -i {name} converted.wav`. "
             f"({getattr(error, 'error_string', error)})"
         ) from error
     if sound is None:
@@ -77,6 +80,16 @@ def _open(file):
         sound.close()
         raise AudioError(f"Bad header of {name}: {fault}.")
     return sound
+
+
+def _decoder(file, name):
+    try:
+        return sf.SoundFile(file)
+    except sf.LibsndfileError:
+        sound = open_recording(file, name=name)
+        if sound is None:
+            raise
+        return sound
 
 
 def _header_fault(sound):
@@ -94,7 +107,7 @@ def _header_fault(sound):
 
 
 def describe_audio(file):
-    """Read a recording's header, without decoding it.
+    """Read a recording's header, without decoding it; where that tells no length, its packets are counted.
 
     Parameters
     ----------
@@ -121,8 +134,11 @@ def load_audio(file, *, sr=16_000, offset_s=0.0, duration_s=None, max_duration_s
     + `sr`), and some 10 MB.
 
     A file cut short is refused where it can be told: its header promises more than it holds (WAV, AIFF, AU,
-    CAF, RF64, Wave64, MP3), or it stops decoding (FLAC). Ogg promises nothing and is decoded as far as it
-    goes, and so is a WAV whose size is the 2 or 4 GB that stand for an unknown length.
+    CAF, RF64, Wave64, MP3, M4A, MP4, WebM), or it stops decoding (FLAC, AAC). Ogg promises nothing and is decoded as
+    far as it goes, and so are a WebM that was written while it was recorded, and a WAV whose size is the 2 or 4 GB that
+    stand for an unknown length.
+
+    M4A, MP4, WebM and AAC are decoded by PyAV, of a film the first sound track; see `sercore.decoder`.
 
     Parameters
     ----------

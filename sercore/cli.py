@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -36,7 +37,10 @@ app = typer.Typer(
     cls=_Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )
 Corpus = Annotated[
-    str | None, typer.Option(help="ravdess, emodb, tess or synthetic. Default: ravdess if there is one.")
+    str | None,
+    typer.Option(
+        help="ravdess, ravdess_song, crema_d, tess, savee, emodb, own or synthetic. Default: ravdess if there is one."
+    ),
 ]
 Root = Annotated[Path | None, typer.Option(help="Folder of the corpus. Default: under SERCORE_DATA or data/.")]
 Checkpoint = Annotated[Path | None, typer.Option(help="File from `sercore train`. Default: the shipped weights.")]
@@ -295,20 +299,34 @@ def extract(corpus: Corpus = None, root: Root = None, kind: str = "log_mel"):
     typer.echo(f"{kind} of {n_done} of {len(done)} clips is in {settings.cache_dir() / 'features'}")
 
 
-@app.command()
-def verify(corpus: str, root: Root = None):
-    """Decode every clip of a corpus. Exits with code 1 if some are missing, unreadable or misplaced."""
-    from sercore import corpora
-
-    report = corpora.verify(corpus, root)
-    typer.echo(f"{corpus}: expected {report.n_expected}, found {report.n_found}")
-    for part in ("missing", "unreadable", "skipped"):
+def _report(report):
+    typer.echo(f"{report.name}: expected {report.n_expected}, found {report.n_found}")
+    for part in ("missing", "unreadable", "skipped", "copies"):
         entries = getattr(report, part)
         typer.echo(f"{part} {len(entries)}")
         for entry in list(entries)[:20]:
             typer.echo(f"  {entry} {entries[entry] if isinstance(entries, dict) else ''}")
         typer.echo(f"  … and {len(entries) - 20} more") if len(entries) > 20 else None
     raise typer.Exit(int(not report.ok))
+
+
+@app.command()
+def verify(corpus: str, root: Root = None):
+    """Decode every clip of a corpus. Exits with code 1 if some are missing, unreadable or misplaced."""
+    from sercore import corpora
+
+    _report(corpora.verify(corpus, root))
+
+
+@app.command()
+def download(corpus: Annotated[str, typer.Argument(help="ravdess, ravdess_song, crema_d, tess, emodb or savee.")],
+             root: Root = None,
+             home: Annotated[str | None, typer.Option(help="URL of a mirror with the same paths.")] = None):  # fmt: skip
+    """Fetch a corpus, unpack and verify it. A download that was cut or killed goes on when run again."""
+    from sercore import download as room
+
+    typer.echo(room.notice(corpus))
+    _report(room.download(corpus, root, home=home, progress=sys.stderr.isatty()))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 import io
 import json
+import socket
 import subprocess
 import sys
+import zipfile
 
 import joblib
 import numpy as np
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 
 from sercore import __version__, experiments, studies
 from sercore.cli import app
-from sercore.corpora import synthetic
+from sercore.corpora import emodb, synthetic
 from sercore.labels import EMOTIONS
 from sercore.models import build_model, load_checkpoint, save_checkpoint
 from sercore.predict import Predictor
@@ -104,6 +106,7 @@ def test_help_names_every_command_and_loads_nothing_heavy():
         "noise",
         "extract",
         "verify",
+        "download",
     ):
         assert f"  {command} " in output
     assert "loaded: []" in output
@@ -121,6 +124,9 @@ def test_version():
         (("timeline", "clip.wav", "--checkpoint", "none.safetensors"), "No checkpoint at none.safetensors"),
         (("verify", "radvess"), "Bad corpus 'radvess'"),
         (("verify", "ravdess"), "No ravdess folder at"),
+        (("download", "radvess"), "Bad corpus 'radvess'"),
+        (("download", "own"), "there is nothing to fetch"),
+        (("download", "savee"), "By hand: register at http://kahlan.eps.surrey.ac.uk/savee/"),
         (("extract", "--corpus", "ravdess", "--root", "nowhere"), "No ravdess folder at nowhere"),
         (("crossval", "--seeds", "0,x"), "Bad seeds '0,x'"),
         (("train", "--seeds", "0,"), "Bad seeds '0,': expected numbers with commas between, such as 0,1."),
@@ -411,3 +417,33 @@ def test_verify_passes_a_whole_corpus(tmp_path, monkeypatch):
     result = sercore("verify", "synthetic", "--root", tmp_path)
     assert result.exit_code == 0, result.output
     assert "synthetic: expected 1, found 1" in result.stdout and "missing 0" in result.stdout
+
+
+def test_download_shows_licence_and_citation_and_verifies(tmp_path, monkeypatch):
+    monkeypatch.setattr(emodb, "N_FILES", 1)
+    sf.write(tmp_path / "03a01Fa.wav", np.full(100, 0.1), 16_000)
+    with zipfile.ZipFile(tmp_path / "download.zip", "w") as zipped:
+        zipped.write(tmp_path / "03a01Fa.wav", "wav/03a01Fa.wav")
+    (tmp_path / "03a01Fa.wav").unlink()
+    result = sercore("download", "emodb", "--root", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert f"Licence: {emodb.LICENCE}" in result.stdout and f"Please cite: {emodb.CITATION}" in result.stdout
+    assert "emodb: expected 1, found 1" in result.stdout
+
+
+def test_download_without_a_network_is_one_line(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        home = f"http://127.0.0.1:{free.getsockname()[1]}/"
+    result = sercore("download", "emodb", "--root", tmp_path / "emodb", "--home", home)
+    assert_error(
+        result, f"Cannot fetch {home}download.zip: the connection failed (ConnectionError). By hand: get download.zip"
+    )
+
+
+def test_one_s_own_recordings_are_a_corpus(corpus, tmp_path):
+    clip = next(corpus.rglob("*.wav"))
+    (tmp_path / "clips.csv").write_text(f"path,emotion,speaker\n{clip},happy,anna\n{clip},joyful,anna\n")
+    result = sercore("verify", "own", "--root", tmp_path / "clips.csv")
+    assert result.exit_code == 1 and "own: expected 1, found 1" in result.stdout
+    assert "Bad emotion 'joyful' (clips.csv, line 3): expected one of" in result.stdout

@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sercore.audio import load_audio
-from sercore.corpora import COLUMNS, SUFFIXES, load_corpus, ravdess, skipped_files, verify
+from sercore.corpora import (
+    COLUMNS,
+    SUFFIXES,
+    load_corpora,
+    load_corpus,
+    ravdess,
+    ravdess_song,
+    skipped_files,
+    synthetic,
+    verify,
+)  # fmt: skip
 from sercore.errors import ConfigError, CorpusError
 from sercore.labels import EMOTIONS
 
@@ -180,6 +190,132 @@ def test_a_mirror_of_the_whole_folder_changes_nothing(tmp_path):
     assert after.equals(before) and len(after.attrs["skipped"]) == 2
 
 
+def test_the_song_is_a_corpus_of_its_own_by_the_same_people(tmp_path):
+    write_clip(tmp_path / "Actor_01" / "03-02-03-01-01-01-01.wav")
+    speech = write_clip(tmp_path / "Actor_01" / "03-01-03-01-01-01-01.wav")
+    clips = load_corpus("ravdess_song", tmp_path)
+    assert clips[["corpus", "speaker", "vocal_channel"]].to_numpy().tolist() == [["ravdess_song", "ravdess-01", "song"]]
+    assert clips.attrs["skipped"] == [{"path": str(speech), "reason": "Bad vocal channel '01' in "
+        "03-01-03-01-01-01-01.wav: expected song (02); speech is in ravdess."}]  # fmt: skip
+    report = verify("ravdess_song", tmp_path)
+    assert (report.n_expected, report.n_found, len(report.missing)) == (1012, 1, 1011)
+    assert set(ravdess_song.expected_files()) == SONG
+
+
+# --- several corpora -------------------------------------------------------------------------------------------------
+
+
+def test_several_corpora_become_one_table_without_mixing_up_speakers(tmp_path):
+    write_clip(tmp_path / "ravdess" / "03-01-05-01-02-01-03.wav")
+    write_clip(tmp_path / "ravdess" / "music.wav")
+    write_clip(tmp_path / "emodb" / "03a01Wa.wav")
+    boredom = write_clip(tmp_path / "emodb" / "03a01La.wav")
+    roots = {name: tmp_path / name for name in ("ravdess", "emodb")}
+    clips = load_corpora(["ravdess", "emodb"], roots=roots)
+    assert tuple(clips.columns) == COLUMNS and list(clips.index) == [0, 1]
+    assert clips[["corpus", "speaker", "emotion"]].to_numpy().tolist() == [
+        ["ravdess", "ravdess-03", "angry"],
+        ["emodb", "emodb-03", "angry"],
+    ]
+    assert clips["intensity"].isna().tolist() == [False, True]
+    assert clips.attrs["dropped"] == [str(boredom)] and len(skipped_files(clips)) == 1
+    assert load_corpora("emodb", roots={"emodb": tmp_path / "emodb"}).equals(load_corpus("emodb", tmp_path / "emodb"))
+
+
+@pytest.mark.parametrize(
+    ("names", "roots", "message"),
+    [
+        ([], None, r"Bad corpora \[\]: expected at least one of"),
+        (["tess", "tess"], None, r"Bad corpora \['tess', 'tess'\].*each once"),
+        (["tess"], {"emodb": "."}, r"Bad roots \['emodb'\]: expected folders of some of \['tess'\]"),
+        (["radvess"], None, "Bad corpus 'radvess'"),
+    ],
+)
+def test_corpora_that_cannot_be_joined_are_named(names, roots, message):
+    with pytest.raises(ConfigError, match=message):
+        load_corpora(names, roots=roots)
+
+
+# --- one's own -------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_per_emotion_is_a_corpus(tmp_path):
+    for place in ("happy/anna/1.wav", "anna/Sadness/1.wav", "Fear/2.wav"):
+        write_clip(tmp_path / place)
+    wrong = {
+        write_clip(tmp_path / "bored" / "1.wav"): "Bad place of 1.wav in bored: expected one folder named as one of",
+        write_clip(tmp_path / "happy" / "sad" / "1.wav"): "Bad place of 1.wav in happy/sad",
+        write_clip(tmp_path / "1.wav"): f"Bad place of 1.wav in {tmp_path}",
+    }
+    clips = load_corpus("own", tmp_path)
+    assert clips[["speaker", "emotion"]].to_numpy().tolist() == [
+        ["own-anna", "sad"],
+        ["own-anna", "happy"],
+        ["own-unknown", "fearful"],
+    ]
+    assert clips[["sex", "intensity", "statement", "repetition"]].isna().all(axis=None)
+    reasons = skipped_files(clips).set_index("path")["reason"]
+    assert set(reasons.index) == {str(path) for path in wrong}
+    assert all(reasons[str(path)].startswith(reason) for path, reason in wrong.items())
+    report = verify("own", tmp_path)
+    assert report.whole and (report.n_expected, report.n_found) == (3, 3)
+
+
+def test_who_is_not_named_counts_as_one_speaker_and_that_is_said(tmp_path, caplog):
+    for i in range(3):
+        write_clip(tmp_path / "happy" / f"{i}.wav")
+    assert load_corpus("own", tmp_path)["speaker"].unique().tolist() == ["own-unknown"]
+    assert "nothing says who speaks in some clips; all of them count as one speaker" in caplog.text
+
+
+def test_a_csv_file_is_a_corpus(tmp_path):
+    paths = [write_clip(tmp_path / "sounds" / f"{i}.wav") for i in range(3)]
+    (tmp_path / "clips.csv").write_text(
+        "Path,emotion, speaker,sex,repetition,mood\n"
+        f"sounds/0.wav,happy,7,female,2,x\n{paths[1]}, Anger,8,,,\nsounds/2.wav,bored,8,,,\nsounds/3.wav,happy,8,,,\n"
+        "sounds/0.wav,sad,7,female,2,\n",
+        encoding="utf-8-sig",
+    )
+    clips = load_corpus("own", tmp_path / "clips.csv")
+    assert clips[["path", "speaker", "emotion"]].to_numpy().tolist() == [
+        [str(paths[0]), "own-7", "happy"],
+        [str(paths[1]), "own-8", "angry"],
+    ]
+    assert clips["sex"].tolist()[0] == "female" and clips["sex"].isna()[1] and clips["repetition"][0] == 2
+    assert [reason.partition(": expected")[0] for reason in skipped_files(clips)["reason"]] == [
+        "Bad emotion 'bored' (clips.csv, line 4)",
+        "No recording 'sounds/3.wav' (clips.csv, line 5)",
+        f"Duplicate of {paths[0]}: each clip counts once.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,emotion\n", r"No column \['speaker'\] in .*clips.csv: expected \['path', 'emotion', 'speaker'\], got"),
+        ("", r"Bad table .*clips.csv: expected a CSV file in UTF-8; No columns to parse"),
+        ("path,emotion,speaker\n", r"No own clip in .*clips.csv: expected a row a clip; 0 files were skipped"),
+        (
+            "path,emotion,speaker\nx.wav,hapy,7\n",
+            r"No own clip .* 1 files were skipped, the first because: No recording",
+        ),
+        ("path,emotion,speaker,repetition\nclips.csv,happy,7,two\n", r"Bad repetition 'two' \(clips.csv, line 2\)"),
+        ("path,emotion,speaker\n,happy,7\n", r"No recording None \(clips.csv, line 2\)"),
+    ],
+)
+def test_a_csv_file_that_cannot_be_right_is_named(tmp_path, text, message):
+    (tmp_path / "clips.csv").write_text(text)
+    with pytest.raises(CorpusError, match=message):
+        load_corpus("own", tmp_path / "clips.csv")
+
+
+def test_one_s_own_recordings_must_be_somewhere(tmp_path):
+    with pytest.raises(
+        CorpusError, match=r"No recordings at .*nowhere: expected a folder with a folder per emotion, or a CSV"
+    ):
+        load_corpus("own", tmp_path / "nowhere")
+
+
 def test_raw_samples_without_a_header_are_not_taken_for_audio():
     assert {".wav", ".flac", ".mp3", ".ogg", ".aif"} <= SUFFIXES
     assert ".raw" not in SUFFIXES
@@ -188,8 +324,12 @@ def test_raw_samples_without_a_header_are_not_taken_for_audio():
 def test_a_missing_folder_says_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("SERCORE_DATA", str(tmp_path))
     where = re.escape(str(tmp_path / "ravdess"))
-    with pytest.raises(CorpusError, match=f"No ravdess folder at {where}.*Set SERCORE_DATA.*data/README.md"):
+    with pytest.raises(
+        CorpusError, match=f"No ravdess folder at {where}.*Set SERCORE_DATA.*run `sercore download ravdess`"
+    ):
         load_corpus("ravdess")
+    with pytest.raises(CorpusError, match=r"No savee folder at .*or see data/README\.md for where to get it"):
+        load_corpus("savee")
 
 
 def test_an_empty_folder_says_what_was_expected(tmp_path):
@@ -202,7 +342,9 @@ def test_an_empty_folder_says_what_was_expected(tmp_path):
 
 def test_an_unknown_corpus_is_named():
     with pytest.raises(
-        ConfigError, match=r"Bad corpus 'radvess': expected one of \['emodb', 'ravdess', 'synthetic', 'tess'\]"
+        ConfigError,
+        match=r"Bad corpus 'radvess': expected one of "
+        r"\['crema_d', 'emodb', 'own', 'ravdess', 'ravdess_song', 'savee', 'synthetic', 'tess'\]",
     ):
         load_corpus("radvess")
 
@@ -225,6 +367,27 @@ def test_verify_finds_what_is_missing_and_what_does_not_decode(tmp_path):
     assert set(report.missing) == SPEECH - set(stems)
     assert set(report.unreadable) == {str(path) for path in paths[:4]} and all(report.unreadable.values())
     assert set(report.skipped) == {str(misplaced)}
+
+
+def test_second_copies_of_a_whole_corpus_do_no_harm(tmp_path, monkeypatch):
+    stems = sorted(SPEECH)[:3]
+    monkeypatch.setattr(ravdess, "expected_files", lambda channel: stems)
+    for stem in stems:
+        write_clip(tmp_path / f"Actor_{stem[-2:]}" / f"{stem}.wav")
+    shutil.copytree(tmp_path, tmp_path / "audio_speech_actors_01-24")
+    report = verify("ravdess", tmp_path)
+    assert report.ok and len(report.copies) == 3
+    write_clip(tmp_path / "music.wav")
+    report = verify("ravdess", tmp_path)
+    assert report.whole and not report.ok
+
+
+def test_a_pointer_of_git_lfs_is_told_from_a_sound(tmp_path):
+    path = tmp_path / "1001_DFA_ANG_XX.wav"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 72862\n")
+    assert verify("crema_d", tmp_path).unreadable == {
+        str(path): "is a pointer of git-lfs, not the sound: fetch it with `git lfs pull`"
+    }
 
 
 # --- the real corpus -------------------------------------------------------------------------------------------------
@@ -255,3 +418,22 @@ def test_the_five_stereo_files_of_ravdess_become_mono(real):
     stereo = [path for path in real["path"] if sf.info(path).channels == 2]
     assert len(stereo) == 5
     assert all(load_audio(path).ndim == 1 for path in stereo)
+
+
+def test_recordings_of_a_phone_are_a_corpus_too_and_damaged_ones_are_found(tmp_path):
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    y = (synthetic.synthesize("happy") * 32767).astype("<i2")
+    folder = tmp_path / "happy"
+    folder.mkdir()
+    for name in ("whole", "cut"):
+        with av.open(folder / f"{name}.m4a", "w", format="mp4") as container:
+            stream = container.add_stream("aac", rate=synthetic.SR, layout="mono")
+            frame = av.AudioFrame.from_ndarray(y[None], format="s16", layout="mono")
+            frame.sample_rate = synthetic.SR
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+    cut = folder / "cut.m4a"
+    cut.write_bytes(cut.read_bytes()[:2000])
+    clips = load_corpus("own", tmp_path)
+    assert clips["emotion"].tolist() == ["happy", "happy"]
+    report = verify("own", tmp_path)
+    assert (report.n_found, [Path(path).name for path in report.unreadable]) == (1, ["cut.m4a"])

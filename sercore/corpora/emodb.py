@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pandas as pd
+
 from sercore.errors import CorpusError
 
 NAME = "emodb"
@@ -15,6 +17,10 @@ CITATION = (
     "Interspeech, 1517-1520. doi:10.21437/Interspeech.2005-446"
 )
 N_FILES = 535
+#: The home publishes neither size nor checksum: the zip's own sums are checked, and the clips counted and decoded.
+HOME = f"{URL}/download/"
+ARCHIVES = {"download.zip": (None, None)}
+BY_HAND = f"get download.zip from {HOME}download.zip and put it"
 
 SPEAKERS = {
     "03": "male", "08": "female", "09": "female", "10": "male", "11": "male", "12": "male", "13": "female",
@@ -77,3 +83,35 @@ def parse(filename):
         "speaker": speaker, "sex": SPEAKERS[speaker], "emotion": EMOTIONS_OF[letter],
         "statement": STATEMENTS[sentence], "repetition": ord(version) - ord("a") + 1, "vocal_channel": "speech",
     }  # fmt: skip
+
+
+def listening_test(root):
+    """Read how twenty listeners judged each recording.
+
+    Parameters
+    ----------
+    root : str or Path
+        The corpus's folder; ``erkennung.txt`` is searched in it.
+
+    Returns
+    -------
+    judged : pd.DataFrame
+        Index ``clip`` (file stem); columns ``recognised`` and ``natural`` [per cent of the listeners]. It has more
+        rows than there are clips: only what was recognised and natural enough was published.
+
+    Raises
+    ------
+    CorpusError
+        If the file is not there, or a line is not as expected.
+    """
+    path = next(iter(sorted(Path(root).rglob("erkennung.txt"))), None)
+    if path is None:
+        raise CorpusError(f"No erkennung.txt in {root}: expected the listening test of EMO-DB's download.zip.")
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="latin-1").splitlines()[1:], start=2):
+        match = re.fullmatch(r"\d+\s+(\w{7})\.wav\s+(\d+,\d+)\s+(\d+,\d+)\s*", line)
+        if line.strip() and not match:
+            raise CorpusError(f"Bad line {number} of {path}: expected number, file and two percentages, got {line!r}.")
+        if match:
+            rows.append((match[1], *(float(share.replace(",", ".")) for share in match.groups()[1:])))
+    return pd.DataFrame(rows, columns=["clip", "recognised", "natural"]).set_index("clip")

@@ -15,6 +15,10 @@ CITATION = (
     "Livingstone SR, Russo FA (2018) The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS). "
     "PLoS ONE 13(5): e0196391. doi:10.1371/journal.pone.0196391"
 )
+#: As Zenodo publishes them: name -> size [bytes] and checksum. The song is `ravdess_song`.
+HOME = "https://zenodo.org/records/1188976/files/"
+ARCHIVES = {"Audio_Speech_Actors_01-24.zip": (208_468_073, "md5:bc696df654c87fed845eb13823edef8a")}
+BY_HAND = f"get Audio_Speech_Actors_01-24.zip from {URL} and put it"
 
 MODALITIES = {1: "full-AV", 2: "video-only", 3: "audio-only"}
 VOCAL_CHANNELS = {1: "speech", 2: "song"}

@@ -1,5 +1,6 @@
 """corpora.tess: what TESS is, where it comes from, and what its file names say."""
 
+import json
 import re
 from pathlib import Path
 
@@ -12,6 +13,10 @@ DOI = "10.5683/SP2/E8H2MF"
 LICENCE = "CC BY-NC-ND 4.0"
 CITATION = "Pichora-Fuller MK, Dupuis K (2020) Toronto emotional speech set (TESS). Borealis. doi:10.5683/SP2/E8H2MF"
 N_FILES = 2800
+#: Borealis lists every file with its size and MD5.
+HOME = "https://borealisdata.ca/api/"
+LISTING = f"datasets/:persistentId/?persistentId=doi:{DOI}"
+BY_HAND = f"choose Access Dataset, Download ZIP at {URL} and put it"
 
 #: An older and a younger woman; one official file lacks the F.
 SPEAKERS = {"OAF": "OAF", "OA": "OAF", "YAF": "YAF"}
@@ -51,3 +56,32 @@ def parse(filename):
         "speaker": SPEAKERS[speaker], "sex": "female", "emotion": EMOTIONS_OF[emotion],
         "statement": f"Say the word {word}", "repetition": 1, "vocal_channel": "speech",
     }  # fmt: skip
+
+
+def read_listing(path):
+    """Read what Borealis says of the corpus's files.
+
+    Parameters
+    ----------
+    path : str or Path
+        The answer to `LISTING`, a JSON file.
+
+    Returns
+    -------
+    remotes : dict of str to tuple
+        File name -> URL below `HOME`, size [bytes], checksum.
+
+    References
+    ----------
+    https://guides.dataverse.org/en/latest/api/native-api.html, "Get JSON Representation of a Dataset".
+    """
+    files = json.loads(Path(path).read_text(encoding="utf-8"))["data"]["latestVersion"]["files"]
+    return {
+        entry["label"]: (
+            f"access/datafile/{entry['dataFile']['id']}",
+            entry["dataFile"]["filesize"],
+            f"md5:{entry['dataFile']['md5']}",
+        )
+        for entry in files
+        if entry["label"].lower().endswith(".wav")
+    }

@@ -1,0 +1,196 @@
+"""Recordings of phones and browsers come out as their WAV does, or are refused with the reason."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+import soundfile as sf
+import soxr
+
+from sercore.audio import AudioInfo, describe_audio, load_audio
+from sercore.corpora import synthetic
+from sercore.errors import AudioError, SilenceError
+from sercore.predict import Predictor
+
+av = pytest.importorskip("av", reason="PyAV writes the recordings of these tests: pip install av")
+
+SR = 16_000
+#: Container and codec of what is recorded where, and the rate that is usual there.
+KINDS = {
+    "iPhone, m4a": ("ipod", "aac", 48_000),
+    "Android, mp4": ("mp4", "aac", 44_100),
+    "lossless m4a": ("ipod", "alac", 44_100),
+    "Firefox, webm": ("webm", "libopus", 48_000),
+    "aac": ("adts", "aac", 16_000),
+}
+
+
+class Pipe(io.BytesIO):
+    """What a recorder that writes while it records sees: it cannot go back to tell the length."""
+
+    def seekable(self):
+        return False
+
+    seek = tell = None
+
+
+@pytest.fixture(scope="module")
+def speech():
+    """Six seconds of synthetic speech."""
+    return np.concatenate([synthetic.synthesize(emotion, speaker=4) for emotion in ("happy", "sad", "angry")])
+
+
+def encode(y, kind, codec, sr, *, channels=1, pipe=False, video=False, **options):
+    """Write a waveform at 16 kHz as a recorder would."""
+    layout = {1: "mono", 2: "stereo"}[channels]
+    buffer = Pipe() if pipe else io.BytesIO()
+    with av.open(buffer, "w", format=kind, options=options) as container:
+        if video:
+            picture = container.add_stream("mpeg4", rate=10)
+            picture.width = picture.height = 64
+            picture.pix_fmt = "yuv420p"
+        sound = container.add_stream(codec, rate=sr, layout=layout) if codec else None
+        if video:
+            for _ in range(40):  # four seconds, longer than the sound
+                container.mux(picture.encode(av.VideoFrame(64, 64, "yuv420p")))
+            container.mux(picture.encode(None))
+        if sound:
+            y = np.atleast_2d(soxr.resample(y, SR, sr).T).repeat(channels if y.ndim == 1 else 1, axis=0)
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(y, dtype=np.float32), "fltp", layout)
+            frame.sample_rate, frame.pts = sr, 0
+            size = sound.codec_context.frame_size or 1024
+            pieces = av.AudioResampler(sound.codec_context.format, layout, sr, frame_size=size)
+            for piece in (*pieces.resample(frame), *pieces.resample(None), None):
+                container.mux(sound.encode(piece))
+    return buffer.getvalue()
+
+
+def likeness(y, reference, *, reach=0):
+    """The greatest correlation of two waveforms that may lie up to `reach` samples apart."""
+    y = np.pad(y[: len(reference)], reach + max(0, len(reference) - len(y)))[: len(reference) + 2 * reach]
+    products = np.correlate(y.astype(float), reference.astype(float), "valid")
+    return products.max() / np.linalg.norm(y) / np.linalg.norm(reference)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_recording_comes_out_as_its_wav(kind, speech, tmp_path):
+    data = encode(speech, *KINDS[kind])
+    path = tmp_path / "clip.bin"  # what it is called does not matter
+    path.write_bytes(data)
+    y = load_audio(path)
+    assert y.dtype == np.float32 and y.ndim == 1 and np.abs(y).max() <= 1
+    # Nothing in a bare AAC stream tells how much of its beginning the encoder needed to warm up.
+    assert len(y) == pytest.approx(len(speech), abs=2_100 if kind == "aac" else 200)
+    assert likeness(y, speech, reach=1_100 if kind == "aac" else 2) > 0.99
+    assert np.array_equal(y, load_audio(io.BytesIO(data)))
+
+
+def test_the_emotion_is_that_of_the_wav(voice):
+    predictor = Predictor()
+    wav = predictor.predict((voice, SR))
+    for kind in ("iPhone, m4a", "Firefox, webm"):
+        heard = predictor.predict(io.BytesIO(encode(voice, *KINDS[kind])))
+        assert heard.label == wav.label and heard.probabilities == pytest.approx(wav.probabilities, abs=0.1)
+
+
+def test_the_header_tells_rate_channels_duration_and_codec(voice):
+    file = io.BytesIO(encode(voice, "mp4", "aac", 48_000, channels=2))
+    assert describe_audio(file) == AudioInfo(48_000, 2, pytest.approx(len(voice) / SR, abs=1e-3), "aac")
+    assert not file.closed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_is_what_the_whole_has_there(kind, speech):
+    file = io.BytesIO(encode(speech, *KINDS[kind]))
+    whole = load_audio(file)
+    for offset_s in (0.25, 3.5):
+        start = round(offset_s * SR)
+        part = load_audio(file, offset_s=offset_s, duration_s=0.5)
+        assert len(part) == pytest.approx(8_000, abs=1)
+        # The time stamps of WebM are in whole milliseconds: 16 samples.
+        assert likeness(whole[start - 20 : start + 8_020], part, reach=20) > 0.99
+
+
+def test_what_was_written_while_it_was_recorded_has_its_length(speech):
+    """MediaRecorder never goes back to say how long it was."""
+    for options in ({"kind": "webm", "codec": "libopus"}, {"kind": "mp4", "codec": "aac", "movflags": "empty_moov"}):
+        data = encode(speech, sr=48_000, pipe=True, **options)
+        assert describe_audio(io.BytesIO(data)).duration_s == pytest.approx(len(speech) / SR, abs=0.05)
+        assert likeness(load_audio(io.BytesIO(data)), speech, reach=800) > 0.98
+    with pytest.raises(AudioError, match="Too long: upload lasts 7 s, expected at most 5 s"):
+        load_audio(io.BytesIO(data), max_duration_s=5)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "matroska"])
+def test_of_a_film_the_sound_is_taken(kind, voice):
+    data = encode(voice, kind, "aac", 48_000, video=True)
+    assert likeness(load_audio(io.BytesIO(data)), voice, reach=800) > 0.99
+    with pytest.raises(AudioError, match=r"No sound in upload: expected a sound track"):
+        load_audio(io.BytesIO(encode(voice, kind, None, 0, video=True)))
+
+
+def test_too_much_is_refused_before_it_is_decoded(voice, monkeypatch):
+    data = encode(voice, "mp4", "aac", 48_000)
+    monkeypatch.setattr("sercore.decoder.Recording.read", lambda *args: pytest.fail("decoded"))
+    with pytest.raises(AudioError, match="Too long: upload lasts 2 s, expected at most 1 s"):
+        load_audio(io.BytesIO(data), max_duration_s=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+def test_a_file_cut_short_is_refused(kind, share, speech, tmp_path):
+    path = tmp_path / "clip.m4a"
+    data = encode(speech, *KINDS[kind])
+    path.write_bytes(data[: round(share * len(data))])
+    with pytest.raises(
+        AudioError, match=r"(Cannot \w+|Truncated file|No sound in) clip\.m4a.*(cut short|promises|expected)"
+    ):
+        load_audio(path)
+
+
+def test_a_stream_cut_short_is_decoded_as_far_as_it_goes(speech):
+    data = encode(speech, "webm", "libopus", 48_000, pipe=True)
+    y = load_audio(io.BytesIO(data[: len(data) // 2]))
+    assert likeness(y, speech[: len(y)], reach=2) > 0.99 and 2 * SR < len(y) < 4 * SR
+
+
+@pytest.mark.parametrize(
+    "head", [b"\0\0\0\x20ftypM4A ", b"\x1aE\xdf\xa3", b"\xff\xf1\x60\x40"], ids=["m4a", "webm", "aac"]
+)
+def test_garbage_is_refused(head):
+    with pytest.raises(AudioError, match=r"(Cannot read|No sound in) upload: expected a (whole M4A|sound track)"):
+        load_audio(io.BytesIO(head + bytes(range(256)) * 40))
+
+
+def test_two_recordings_in_one_file_are_refused(voice):
+    mono, stereo = (encode(voice, "adts", "aac", SR, channels=channels) for channels in (1, 2))
+    with pytest.raises(AudioError, match=r"Cannot decode upload beyond 2\.\d+ s.*\(Rate or number of channels change"):
+        load_audio(io.BytesIO(mono + stereo))
+
+
+def test_silence_and_opposite_channels_are_refused_as_in_wav(voice):
+    with pytest.raises(SilenceError):
+        load_audio(io.BytesIO(encode(np.zeros(SR), "ipod", "alac", SR)))
+    with pytest.raises(AudioError, match="cancel each other"):
+        load_audio(io.BytesIO(encode(voice[:, None] * [1, -1], "ipod", "alac", SR, channels=2)))
+
+
+def test_a_playlist_is_never_followed(tmp_path, voice):
+    """FFmpeg would open what a playlist names, be it a file of ours or an address."""
+    sf.write(tmp_path / "secret.wav", voice, SR)
+    path = tmp_path / "list.m3u8"
+    path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{tmp_path}/secret.wav\n#EXT-X-ENDLIST\n")
+    with pytest.raises(AudioError, match=r"Cannot read list\.m3u8: expected audio .*Format not recognised"):
+        load_audio(path)
+
+
+@pytest.mark.parametrize("kind", ["iPhone, m4a", "Firefox, webm", "aac"])
+def test_without_pyav_the_error_says_what_to_install(kind, voice, tmp_path, monkeypatch):
+    path = tmp_path / "memo.m4a"
+    path.write_bytes(encode(voice, *KINDS[kind]))
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(AudioError, match=r"Cannot read memo\.m4a.*PyAV") as caught:
+        load_audio(path)
+    for words in ('pip install "sercore[decoder]"', "pip install av", "ffmpeg -i memo.m4a converted.wav"):
+        assert words in str(caught.value)
