@@ -15,6 +15,7 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import display
 from librosa.display import specshow
+from scipy.ndimage import gaussian_filter
 
 from sercore import settings
 from sercore.errors import ConfigError
@@ -355,6 +356,36 @@ def plot_timeline(table, *, ax=None):
             ax.text((start + end) / 2, 8.05, label, ha="center", va="bottom")
     ax.set_yticks(np.arange(8) + 0.4, EMOTIONS[::-1])
     return _label(ax, "Time (s)", "Probability (row = 100 %)", xlim=edges[[0, -1]], ylim=(0, 8))
+
+
+def plot_explanation(explanation, *, sr=16_000, fmin=50.0, fmax=8_000.0, share=0.1, ax=None):
+    """Draw a clip's spectrogram in grey, and over it what spoke for the emotion, the strongest of it hatched.
+
+    `explanation` is `sercore.explain.explain`'s; `sr`, `fmin` and `fmax` (Hz) are those of its FeatureConfig. Weights
+    differ from cell to cell, so each is drawn as the mean around it (Gaussian, sd of 1 mel band and 2 frames), in
+    shares of the greatest; what spoke against is left out. The `share` of the cells that spoke most is hatched.
+    """
+    S_db, weights = _numbers(explanation.S_db, 2), _numbers(explanation.weights, 2)
+    if weights.shape != S_db.shape or not 0 < share < 1:
+        raise ConfigError(f"Bad weights of shape {weights.shape} or share {share}: expected one weight for each cell, "
+                          f"shape {S_db.shape}, and a share between 0 and 1.")  # fmt: skip
+    ax = plot_spectrogram(
+        S_db, sr=sr, hop_length=round(explanation.hop_s * sr), fmin=fmin, fmax=fmax, colorbar=False, ax=ax
+    )
+    grey = ax.collections[-1]
+    # Black speech would hide the colours: the greys end half way.
+    grey.set(cmap=mpl.colors.LinearSegmentedColormap.from_list("pale", ["white", "#7F7F7F"]))
+    weights = gaussian_filter(weights, (1, 2)).clip(min=0)
+    weights /= max(weights.max(), np.finfo(float).tiny)
+    corners = grey.get_coordinates()
+    glow = mpl.colors.LinearSegmentedColormap.from_list("glow", [(LEAKY, 0), (LEAKY, 0.75), ("#6E1400", 1)])
+    over = ax.pcolormesh(*np.moveaxis(corners, 2, 0), weights, cmap=glow, vmin=0, vmax=1, rasterized=True)
+    if (level := np.quantile(weights, 1 - share)) > 0 and weights.shape[1] > 1:  # one frame has no outline
+        x, y = np.moveaxis(corners[1:, 1:] + corners[:-1, :-1], 2, 0) / 2
+        ax.contourf(x, y, weights, [level, 2], colors="none", hatches=["//"])
+        ax.contour(x, y, weights, [level], colors=INK, linewidths=2)
+    ax.figure.colorbar(over, ax=ax, label=f"Spoke for {explanation.emotion} (1: most)", pad=0.02)
+    return ax
 
 
 def plot_zoo(table, *, chance=0.125, ax=None):

@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 
 from sercore import plots
 from sercore.errors import ConfigError
+from sercore.explain import Explanation
 from sercore.labels import COLORS, EMOTIONS
 from sercore.splits import Fold
 
@@ -317,3 +318,46 @@ def test_departures_lie_in_the_order_of_the_emotions():
     ax = plots.plot_departures(pd.Series({"sad": -3.0, "angry": 9.0}), reach=(-6, 6), label="Level (dB)")
     assert ax.collections[-1].get_offsets().data.tolist() == [[-3, 0], [9, 1]]
     assert ticks(ax.yaxis) == ["sad", "angry"] and ax.get_xlabel() == "Level (dB)"
+
+
+def explanation(weights, n_frames=50):
+    """What spoke for "sad" in a clip of 64 bands that gets louder; 16 ms a frame."""
+    S_db = np.linspace(-80, -20, 64 * n_frames).reshape(64, n_frames)
+    return Explanation("sad", S_db, np.asarray(weights, dtype=np.float32), 0.016)
+
+
+def spots(**values):
+    weights = np.zeros((64, 50))
+    weights[28:34, 10:20], weights[28:34, 30:40] = values["early"], values["late"]
+    return weights
+
+
+def test_explanation_hatches_and_colours_what_spoke_for_the_emotion():
+    ax = plots.plot_explanation(explanation(spots(early=0.3, late=-0.3)), share=0.02)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Time (s)", "Frequency (Hz)")
+    assert [other.get_ylabel() for other in ax.figure.axes] == ["Frequency (Hz)", "Spoke for sad (1: most)"]
+    grey, over, hatch, outline = ax.collections
+    assert np.ptp(grey.cmap([0.0, 0.5, 1.0])[:, :3], axis=1) == pytest.approx(0)
+    shown = over.get_array().reshape(64, 50)
+    assert shown[30, 15] == pytest.approx(1, abs=0.1) and shown[:, 28:].max() == 0
+    assert over.cmap(0.0)[3] == 0 and over.cmap(1.0)[3] == 1
+    assert hatch.hatches == ["//"] and hatch.get_paths() and outline.get_paths()
+    (left, low), (right, high) = outline.get_datalim(ax.transData).get_points()
+    assert 0.13 < left < 0.19 < 0.29 < right < 0.35  # frames 10 to 19
+    assert 1_350 < low < 1_500 and 1_850 < high < 2_000  # bands 28 to 33
+
+
+@pytest.mark.parametrize("weights", [np.zeros((64, 50)), np.full((64, 50), -0.1)])
+def test_explanation_without_anything_that_spoke_for_it_stays_grey(weights):
+    ax = plots.plot_explanation(explanation(weights))
+    assert len(ax.collections) == 2 and ax.collections[1].get_array().max() == 0
+
+
+def test_explanation_of_a_single_frame_is_drawn():
+    assert plots.plot_explanation(explanation(np.ones((64, 1)), n_frames=1)).get_xlabel() == "Time (s)"
+
+
+@pytest.mark.parametrize(("weights", "share"), [(np.zeros((64, 49)), 0.1), (np.zeros((64, 50)), 0.0)])
+def test_explanation_refuses_weights_of_another_clip_and_a_share_of_nothing(weights, share):
+    with pytest.raises(ConfigError, match=rf"Bad weights .*\(64, {weights.shape[1]}\) or share {share}: expected"):
+        plots.plot_explanation(explanation(weights), share=share)

@@ -1,0 +1,169 @@
+"""What the network listened to: the weights add up, belong to the network, and survive the deletion test."""
+
+import numpy as np
+import pytest
+import torch
+
+from sercore.corpora import load_corpus, synthetic
+from sercore.errors import AudioError, ConfigError
+from sercore.explain import Explanation, deletion_curve, explain
+from sercore.labels import EMOTIONS
+from sercore.models import MODELS, build_model, predict_logits, save_checkpoint, softmax
+from sercore.predict import Predictor
+
+SR = synthetic.SR
+#: Frames of 16 ms that the network sees at once.
+WINDOW = 176
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return Predictor()
+
+
+def untrained(folder, name):
+    torch.manual_seed(0)
+    path = folder / f"{name}.safetensors"
+    return Predictor(save_checkpoint(path, build_model(name), name=name))
+
+
+def speech(*emotions, speaker=4):
+    """Synthetic speech, one emotion after the other, as `Predictor.predict` takes it."""
+    return np.concatenate([synthetic.synthesize(emotion, speaker=speaker) for emotion in emotions]), SR
+
+
+def rise(predictor, explanation):
+    """What the emotion's logit of a clip has beyond that of silence."""
+    silence = np.full((64, WINDOW), -80, dtype=np.float32)
+    logits = predict_logits(predictor.model, [explanation.S_db, silence], config=predictor.config)
+    return float(np.subtract(*logits[:, EMOTIONS.index(explanation.emotion)]))
+
+
+def areas(curve):
+    """The areas under the two curves of the deletion test: important cells first, random cells."""
+    return [np.trapezoid(curve[column], curve["share"]) for column in ("probability", "probability_random")]
+
+
+@pytest.mark.parametrize("emotions", [("happy",), ("sad", "angry", "fearful")], ids=["one window", "several windows"])
+def test_the_weights_cover_the_clip_and_add_up_to_the_rise_of_its_logit(shipped, emotions):
+    recording = speech(*emotions)
+    explanation = explain(shipped, recording)
+    n_frames = explanation.S_db.shape[1]
+    assert (n_frames > WINDOW) == (len(emotions) > 1)
+    assert explanation.S_db.shape == explanation.weights.shape == (64, n_frames)
+    assert explanation.weights[:, [0, -1]].any(axis=0).all()
+    assert explanation.weights.dtype == np.float32 and explanation.hop_s == 0.016
+    assert n_frames * explanation.hop_s == pytest.approx(len(recording[0]) / SR, abs=0.6)  # without its quiet ends
+    assert explanation.emotion == shipped.predict(recording).label
+    assert explanation.weights.sum() == pytest.approx(rise(shipped, explanation), rel=0.1, abs=0.1)
+
+
+def test_silence_within_a_clip_weighs_nothing(shipped):
+    y, _ = speech("happy")
+    explanation = explain(shipped, (np.concatenate([y, np.zeros(SR, dtype=np.float32), y]), SR))
+    silent = (explanation.S_db == -80).all(axis=0)
+    assert silent.sum() > 50
+    assert not explanation.weights[:, silent].any() and explanation.weights[:, ~silent].any(axis=0).all()
+
+
+def test_what_speaks_for_one_emotion_is_not_what_speaks_for_another(shipped):
+    happy, sad = (explain(shipped, speech("happy"), emotion=emotion) for emotion in ("happy", "sad"))
+    assert (happy.emotion, sad.emotion) == ("happy", "sad")
+    assert np.corrcoef(happy.weights.ravel(), sad.weights.ravel())[0, 1] < 0.5
+
+
+def test_another_network_of_the_same_design_gives_another_map(shipped, tmp_path):
+    """A map that stays when the weights are drawn anew shows the clip, not the network (Adebayo et al. 2018)."""
+    trained, drawn = (explain(p, speech("angry"), emotion="angry") for p in (shipped, untrained(tmp_path, "ensemble")))
+    assert abs(np.corrcoef(trained.weights.ravel(), drawn.weights.ravel())[0, 1]) < 0.3
+
+
+@pytest.mark.parametrize("name", [name for name, model in MODELS.items() if getattr(model, "kind", None) == "log_mel"])
+def test_every_network_that_reads_log_mel_can_be_explained(name, tmp_path):
+    predictor = untrained(tmp_path, name)
+    explanation = explain(predictor, speech("calm"), emotion="calm")
+    assert explanation.weights.shape == explanation.S_db.shape
+    assert explanation.weights.sum() == pytest.approx(rise(predictor, explanation), rel=0.2, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["conv1d", "functionals_svm", "egemaps_svm", "transcript_rnn"])
+def test_a_network_that_reads_no_spectrogram_is_refused(name, tmp_path):
+    with pytest.raises(ConfigError, match=f"Bad model '{name}', which reads {MODELS[name].kind}: expected .* log_mel"):
+        explain(untrained(tmp_path, name), speech("calm"))
+
+
+def test_nothing_stays_behind_on_the_network(shipped):
+    model = shipped.model.train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    explain(shipped, speech("happy"))
+    assert model.training and all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+    assert not any(getattr(part, name) for part in model.modules() for name in hooks)
+    model.eval()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"emotion": "hapy"}, r"Bad emotion 'hapy': expected one of \['neutral', "),
+        ({"emotion": ""}, "Bad emotion ''"),
+        ({"method": "grad_cam"}, r"Bad method 'grad_cam': expected one of \['integrated_gradients'\]"),
+    ],
+)
+def test_an_unknown_option_is_refused(shipped, options, words):
+    with pytest.raises(ConfigError, match=words):
+        explain(shipped, speech("happy"), **options)
+    with pytest.raises(AudioError, match="Silence"):
+        explain(shipped, (np.zeros(SR), SR))
+
+
+def test_deletion_goes_from_the_clip_to_silence_the_same_each_time(shipped):
+    recording = speech("angry")
+    explanation = explain(shipped, recording, emotion="angry")
+    curve = deletion_curve(shipped, recording, explanation=explanation, steps=4)
+    assert curve["share"].tolist() == [0, 0.25, 0.5, 0.75, 1]
+    whole, silence = curve.iloc[0], curve.iloc[-1]
+    asked = shipped.predict(recording).probabilities["angry"]
+    assert whole["probability"] == whole["probability_random"] == pytest.approx(asked, abs=1e-5)
+    floor = predict_logits(shipped.model, [np.full_like(explanation.S_db, -80)], config=shipped.config)
+    floor = softmax(floor[0], temperature=shipped.temperature)[EMOTIONS.index("angry")]
+    assert silence["probability"] == pytest.approx(floor) and silence["probability_random"] == pytest.approx(floor)
+    assert curve.equals(deletion_curve(shipped, recording, explanation=explanation, steps=4))
+
+
+def test_deletion_wants_the_explanation_of_its_recording(shipped):
+    explanation = explain(shipped, speech("happy"))
+    for recording in (speech("happy", speaker=5), speech("happy", "sad")):
+        with pytest.raises(ConfigError, match=r"Bad explanation of a clip of shape \(64, \d+\): expected .* recording"):
+            deletion_curve(shipped, recording, explanation=explanation)
+    with pytest.raises(ConfigError, match="Bad steps 0: expected 1 or more"):
+        deletion_curve(shipped, speech("happy"), explanation=explanation, steps=0)
+
+
+def test_what_is_called_important_is_missed_sooner_than_random_cells(shipped):
+    """And what is called unimportant later: on synthetic speech, on average over the emotions."""
+    first, last, random = [], [], []
+    for emotion in EMOTIONS:
+        recording = speech(emotion)
+        explanation = explain(shipped, recording)
+        upside_down = Explanation(explanation.emotion, explanation.S_db, -explanation.weights, explanation.hop_s)
+        important, chance = areas(deletion_curve(shipped, recording, explanation=explanation, steps=5))
+        first, random = [*first, important], [*random, chance]
+        last.append(areas(deletion_curve(shipped, recording, explanation=upside_down, steps=5))[0])
+    assert np.mean(first) < np.mean(random) - 0.05
+    assert np.mean(last) > np.mean(random) + 0.1
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_deletion_on_real_speech(shipped):
+    """Two clips an emotion; on five an emotion, in ten steps, the areas were 0.17 and 0.34."""
+    clips = load_corpus("ravdess").groupby("emotion").sample(2, random_state=1)
+    curves = []
+    for path in clips["path"]:
+        recording = (shipped.load(path), SR)
+        explanation = explain(shipped, recording)
+        curves.append(areas(deletion_curve(shipped, recording, explanation=explanation, steps=5)))
+    important, random = np.mean(curves, axis=0)
+    assert important < random - 0.08
