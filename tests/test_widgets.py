@@ -1,13 +1,12 @@
-"""What the demo does without a browser: cards, table, download, and names that cannot become HTML."""
+"""What the demo does without a browser: uploads, recordings, live; cards, table, download; names that stay names."""
 
 import base64
 import datetime
+import gc
 import io
 import re
-import runpy
+import tracemalloc
 from html.parser import HTMLParser
-from pathlib import Path
-from types import SimpleNamespace
 
 import ipywidgets
 import numpy as np
@@ -16,14 +15,14 @@ import pytest
 import soundfile as sf
 import torch
 
+from sercore import widgets
 from sercore.corpora.synthetic import SR, synthesize
-from sercore.errors import ConfigError
+from sercore.errors import AudioError, ConfigError
 from sercore.labels import COLORS, EMOTIONS
 from sercore.models import build_model, save_checkpoint
 from sercore.predict import PRETRAINED, Predictor
 from sercore.widgets import ACCEPT, MAX_UPLOAD_MB, build_demo
 
-ROOT = Path(__file__).resolve().parents[1]
 EVIL = """<img src=x onerror="alert('1')">&.wav"""
 
 
@@ -33,7 +32,9 @@ def encode(y, *, sr=SR, format="WAV"):
     return file.getvalue()
 
 
+VOICE = np.tile(synthesize("happy"), 2)[: 2 * SR]
 HAPPY = encode(synthesize("happy"))
+HISS = (0.05 * np.random.default_rng(0).standard_normal(SR)).astype(np.float32)
 
 
 def make_predictor(folder, temperature):
@@ -49,7 +50,9 @@ def predictor(tmp_path_factory):
 
 @pytest.fixture
 def demo(predictor):
-    return build_demo(predictor)
+    demo = build_demo(predictor)
+    demo.explanation.value = False  # it takes most of the time, and one test looks at it
+    return demo
 
 
 def walk(widget):
@@ -93,11 +96,13 @@ def test_the_demo_agrees_with_the_predictor_on_the_same_bytes(demo, predictor):
         assert row[list(EMOTIONS)].to_dict() == pytest.approx(expected.probabilities, abs=1e-6)
 
 
-def test_a_card_holds_player_picture_bars_and_verdict(demo):
+def test_a_card_holds_player_picture_bars_and_verdict(demo, predictor):
     prediction = demo.add("happy.wav", HAPPY)
     (card,) = demo.results.children
     (player,) = (part for part in walk(card) if isinstance(part, ipywidgets.Audio))
-    assert (player.value, player.format, player.autoplay) == (HAPPY, "wav", False)
+    assert (player.format, player.autoplay) == ("flac", False)
+    played, sr = sf.read(io.BytesIO(player.value), dtype="float32")
+    assert sr == SR and played == pytest.approx(predictor.load(io.BytesIO(HAPPY)), abs=1e-4)  # what the network heard
     text = html(card)
     png = base64.b64decode(re.search(r'src="data:image/png;base64,([^"]+)"', text).group(1))
     assert png.startswith(b"\x89PNG")
@@ -120,8 +125,7 @@ def test_below_one_half_the_verdict_names_two(tmp_path):
 
 
 def test_warnings_stand_in_the_card_and_in_the_table(demo):
-    hiss = 0.05 * np.random.default_rng(0).standard_normal(SR // 2)
-    warnings = demo.add("hiss.wav", encode(hiss)).warnings
+    warnings = demo.add("hiss.wav", encode(HISS[: SR // 2])).warnings
     assert [text.split(":")[0] for text in warnings] == ["Too short", "No speech found"]
     for text in warnings:
         assert f"⚠ {text}" in html(demo.results)
@@ -141,9 +145,198 @@ def test_a_bad_file_says_why_and_the_others_go_on(demo, content):
     assert "2 recordings, 1 of them unusable." in demo.status.value
 
 
-def test_a_recording_above_the_limit_is_refused_unread(demo):
-    assert demo.add("large.wav", bytes(MAX_UPLOAD_MB * 10**6 + 1)) is None
-    assert f"expected at most {MAX_UPLOAD_MB} MB" in html(demo.results)
+def test_a_recording_above_the_limit_is_refused_unread(predictor):
+    demo = build_demo(predictor, max_upload_mb=1.5)
+    assert demo.add("large.wav", bytes(1_500_001)) is None
+    assert "Too large: large.wav has 2 MB, expected at most 1.5 MB" in html(demo.results)
+    assert "At most 1.5 MB" in demo.upload.hint and demo.upload.max_mb == 1.5  # told before, and known to the browser
+
+
+@pytest.mark.parametrize("option", ["max_upload_mb", "max_clips"])
+def test_a_limit_that_lets_nothing_through_is_refused(predictor, option):
+    with pytest.raises(ConfigError, match=f"Bad {option} 0: expected a number above 0"):
+        build_demo(predictor, **{option: 0})
+
+
+class Browser:
+    """Talks to a widget as its JavaScript does, and keeps the answers."""
+
+    def __init__(self, widget, monkeypatch):
+        self.widget, self.answers = widget, []
+        monkeypatch.setattr(widget, "send", lambda content, buffers=None: self.answers.append(content))
+
+    def send(self, message, data=b""):
+        self.widget._handle_custom_msg(message, [memoryview(data)])
+
+
+def test_a_file_comes_in_parts_and_each_is_acknowledged(demo, monkeypatch):
+    browser = Browser(demo.upload, monkeypatch)
+    third = len(HAPPY) // 3
+    for offset, end in ((0, third), (third, 2 * third), (2 * third, len(HAPPY))):
+        assert demo.clips.empty
+        browser.send({"name": "parts.wav", "size": len(HAPPY), "offset": offset}, HAPPY[offset:end])
+    assert browser.answers == 3 * [{"kind": "arrived"}]
+    assert demo.clips[["file", "error"]].to_numpy().tolist() == [["parts.wav", ""]]
+
+
+def test_a_file_with_a_gap_is_refused_and_the_next_one_is_whole_again(demo, monkeypatch):
+    browser = Browser(demo.upload, monkeypatch)
+    head = {"name": "gap.wav", "size": len(HAPPY)}
+    browser.send(head | {"offset": 0}, HAPPY[:1000])
+    browser.send(head | {"offset": 2000}, HAPPY[2000:])
+    assert demo.clips["error"][0].startswith(f"Incomplete: gap.wav arrived with a gap, expected {len(HAPPY)} bytes")
+    browser.send(head | {"offset": 0}, HAPPY)
+    assert demo.clips["error"][1] == ""
+
+
+def test_a_file_that_the_browser_kept_back_gets_its_card(demo, monkeypatch):
+    browser = Browser(demo.upload, monkeypatch)
+    browser.send({"name": "film.mp4", "size": 700 * 10**6, "offset": 0})
+    assert f"Too large: film.mp4 has 700 MB, expected at most {MAX_UPLOAD_MB} MB." in html(demo.results)
+    assert browser.answers == [{"kind": "arrived"}]
+
+
+def test_a_recording_of_the_microphone_is_answered_like_a_file(demo, predictor):
+    demo.microphone.recording = memoryview(HAPPY)  # as it arrives
+    demo.microphone.recording = HAPPY
+    assert list(demo.clips["file"]) == ["microphone-1.wav", "microphone-2.wav"]
+    assert demo.clips["confidence"][0] == pytest.approx(predictor.predict(io.BytesIO(HAPPY)).confidence, abs=1e-6)
+    assert demo.microphone.recording == b""  # the card has it
+
+
+def test_live_answers_every_second_as_the_predictor_does(demo, predictor):
+    seconds = VOICE.reshape(2, SR)
+    for second in seconds:
+        demo.microphone.listen(second)
+    expected = [predictor.predict((seconds[:1].ravel(), SR)), predictor.predict((seconds.ravel(), SR))]
+    assert demo.heard[["start_s", "end_s"]].to_numpy().tolist() == [[0, 1], [0, 2]]
+    assert list(demo.heard["label"]) == [answer.label for answer in expected]
+    assert demo.heard["confidence"].to_numpy() == pytest.approx([answer.confidence for answer in expected], abs=1e-6)
+    shown = html(demo.live)
+    assert f'role="status" style="border-left: 8px solid {COLORS[expected[1].label]}">{expected[1].label}<' in shown
+    assert f'alt="Emotion over time, live: {expected[0].label} until ' in shown
+    assert demo.clips.empty  # live is not kept
+
+
+@pytest.mark.parametrize("sound", [np.zeros(SR, np.float32), HISS], ids=["silence", "hiss"])
+def test_live_no_voice_has_no_emotion(demo, sound):
+    demo.microphone.listen(sound)
+    assert list(demo.heard["label"]) == ["silence"]
+    assert demo.heard[list(EMOTIONS)].isna().all(axis=None)
+    assert "silence" in html(demo.live) and "%" not in re.sub("<[^>]*>", "", html(demo.live))
+
+
+def test_live_small_pieces_make_one_answer_a_second_and_skipped_sound_is_time(demo):
+    for piece in np.split(VOICE, 20):
+        demo.microphone.listen(piece)
+    assert demo.heard["end_s"].to_list() == pytest.approx([1, 2])
+    demo.microphone.listen(VOICE[:SR], skipped_s=10)
+    assert demo.heard[["start_s", "end_s"]].iloc[-1].to_list() == pytest.approx([12, 13])  # no window over the gap
+    demo.microphone.listen(VOICE[:SR], anew=True)
+    assert demo.heard["end_s"].to_list() == [1]
+
+
+def growth(action, settled, turns):
+    """Bytes by which memory grows per turn, once the first ones are over."""
+    tracemalloc.start()
+    for turn in range(turns):
+        action(turn)
+        if turn == settled:
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+    gc.collect()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    return grown / (turns - 1 - settled)
+
+
+@pytest.mark.slow
+def test_live_keeps_no_more_than_it_shows(demo, monkeypatch):
+    monkeypatch.setattr(widgets, "LIVE_WINDOWS", 3)
+    demo.microphone.listen(np.zeros(SR, np.float32), anew=True)
+
+    def hear(second):
+        demo.microphone.listen(np.zeros(SR, np.float32))
+
+    assert growth(hear, 4, 13) < 5_000  # of the 64,000 bytes that a second brings
+    assert demo.heard["end_s"].to_list() == [12, 13, 14]
+
+
+def test_live_sound_of_the_browser_is_heard_and_bad_sound_is_told(demo, monkeypatch):
+    browser = Browser(demo.microphone, monkeypatch)
+    message = {"sr": 48_000, "anew": True, "skipped_s": 0}
+    browser.send(message, synthesize("sad", sr=48_000)[:48_000].astype("<f4").tobytes())
+    assert demo.heard["end_s"].to_list() == [1] and browser.answers == [{"kind": "heard"}]
+    browser.send(message, np.full(9, np.nan, "<f4").tobytes())
+    error, heard = browser.answers[1:]
+    assert error["kind"] == "error" and "Bad live samples" in error["text"]
+    assert heard == {"kind": "heard"}  # and the browser goes on
+
+
+@pytest.mark.parametrize(
+    ("samples", "sr", "message"),
+    [
+        (np.zeros((2, 9)), SR, r"float64 of shape \(2, 9\): expected finite floating point, mono"),
+        (np.zeros(9, np.int16), SR, r"int16 of shape \(9,\)"),
+        (np.zeros(9), 0, "Bad rate 0 Hz of live audio: expected 4000 to 384000 Hz"),
+    ],
+)
+def test_live_samples_that_are_none_are_refused(demo, samples, sr, message):
+    with pytest.raises(AudioError, match=message):
+        demo.microphone.listen(samples, sr=sr)
+
+
+def test_only_a_longer_recording_has_a_timeline_and_pauses_are_silence(demo):
+    demo.add("short.wav", HAPPY)
+    assert "Emotion over time" not in html(demo.results)
+    pause = np.zeros(4 * SR, np.float32)
+    demo.add("long.wav", encode(np.concatenate([VOICE, pause, VOICE])))
+    alt = re.search('alt="Emotion over time in long.wav: ([^"]+)"', html(demo.results)).group(1)
+    assert [span.split(" until ")[0] == "silence" for span in alt.split(", ")].count(True) == 1
+
+
+def test_the_card_says_what_the_network_listened_to_unless_it_is_switched_off(predictor):
+    demo = build_demo(predictor)
+    label = demo.add("happy.wav", HAPPY).label
+    assert f"voice that spoke most for “{label}”" in html(demo.results.children[0])
+    demo.explanation.value = False
+    demo.add("again.wav", HAPPY)
+    assert "spoke most" not in html(demo.results.children[0])
+    with_it, without = (re.search(r'src="([^"]+)"', html(card)).group(1) for card in demo.results.children[::-1])
+    assert with_it != without
+
+
+def test_old_cards_close_and_stay_in_the_table(predictor, monkeypatch):
+    demo = build_demo(predictor, max_clips=2)
+    demo.explanation.value = False
+    for name in ("a.wav", "b.wav"):
+        demo.add(name, HAPPY)
+    oldest = list(walk(demo.results.children[-1]))
+    demo.add("c.wav", HAPPY)
+    assert [re.search("<h3>(.*?) ", html(card)).group(1) for card in demo.results.children] == ["c.wav", "b.wav"]
+    assert all(part.comm is None for part in oldest)
+    assert list(saved(demo)["file"]) == ["a.wav", "b.wav", "c.wav"]
+    assert "3 recordings. The newest 2 have their cards below; the table has all." in demo.status.value
+    monkeypatch.setattr(widgets, "MAX_KEPT_MB", 0)
+    demo.add("d.wav", HAPPY)
+    assert len(demo.results.children) == 1  # the newest is shown, whatever it weighs
+
+
+def test_a_closed_card_leaves_no_widget_behind(demo):
+    n_before = len(ipywidgets.widgets.widget._instances)
+    demo.add("happy.wav", HAPPY)
+    demo.microphone.listen(VOICE[:SR])
+    assert len(ipywidgets.widgets.widget._instances) > n_before
+    demo.clear.click()
+    assert len(ipywidgets.widgets.widget._instances) == n_before
+
+
+@pytest.mark.slow
+def test_a_long_session_does_not_fill_the_memory(predictor, monkeypatch):
+    demo = build_demo(predictor, max_clips=3)
+    demo.explanation.value = False
+    monkeypatch.setattr(widgets, "_picture", lambda *_: "")  # matplotlib's own caches are not in question
+    assert growth(lambda turn: demo.add(f"{turn}.wav", HAPPY), 8, 24) < 10_000  # its row in the table
 
 
 @pytest.mark.parametrize("content", [HAPPY, b"not audio"], ids=["good", "bad"])
@@ -174,8 +367,10 @@ def test_the_download_is_the_table_of_the_session(demo):
 def test_clear_forgets_everything(demo):
     demo.add("happy.wav", HAPPY)
     forgotten = list(walk(demo.results.children[0]))
+    demo.microphone.listen(VOICE[:SR])
     demo.clear.click()
     assert (demo.results.children, demo.table.value, demo.download.value) == ((), "", "")
+    assert demo.live.children == () and demo.heard.empty
     assert demo.clips.empty
     assert all(part.comm is None for part in forgotten)  # closed: the kernel lets go of the bytes
     demo.add("happy.wav", HAPPY)
@@ -189,16 +384,9 @@ def test_nothing_is_written_to_disk(demo, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_dialog_offers_sound_and_the_limit_is_written_on_the_page(demo):
+def test_the_dialog_offers_sound(demo):
     assert demo.upload.accept == ACCEPT and ACCEPT.startswith("audio/*")
     assert demo.upload.multiple
-    assert f"At most {MAX_UPLOAD_MB} MB" in html(demo)
-
-
-def test_the_shipped_server_config_lets_such_an_upload_through():
-    c = SimpleNamespace(ServerApp=SimpleNamespace())
-    runpy.run_path(str(ROOT / "notebooks" / "jupyter_server_config.py"), {"get_config": lambda: c})
-    assert c.ServerApp.tornado_settings["websocket_max_message_size"] > 1.5 * MAX_UPLOAD_MB * 10**6
 
 
 def test_the_shipped_weights_are_the_default():

@@ -1,0 +1,220 @@
+// The microphone: records to a 16 kHz mono 16-bit WAV, or sends what it hears once a second, as plain samples.
+const RATE = 16_000;
+const BLOCK = 2048;
+// What waits for a busy kernel is bounded: older sound is skipped, and its length is told.
+const MAX_WAITING_S = 5;
+const PATIENCE_MS = 8_000;
+
+const TAP = `registerProcessor("ser-tap", class extends AudioWorkletProcessor {
+  block = new Float32Array(${BLOCK}); n = 0;
+  process([[x]]) {
+    for (const value of x ?? []) {
+      this.block[this.n++] = value;
+      if (this.n === ${BLOCK}) { this.port.postMessage(this.block.slice()); this.n = 0; }
+    }
+    return true;
+  }
+});`;
+
+const REASONS = {
+  NotAllowedError: "The microphone was refused. Allow it beside the address of this page, then try again.",
+  NotFoundError: "No microphone was found. Connect one, then try again.",
+  NotReadableError: "The microphone is used by another program, or switched off. Free it, then try again.",
+};
+
+const element = (tag, properties = {}, ...children) => {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+};
+
+const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+
+const join = (blocks) => {
+  const y = new Float32Array(blocks.reduce((n, block) => n + block.length, 0));
+  let n = 0;
+  for (const block of blocks) { y.set(block, n); n += block.length; }
+  return y;
+};
+
+const resample = async (y, sr) => {
+  const offline = new OfflineAudioContext(1, Math.ceil((y.length * RATE) / sr), RATE);
+  const buffer = offline.createBuffer(1, y.length, sr), source = offline.createBufferSource();
+  buffer.copyToChannel(y, 0);
+  source.buffer = buffer;
+  source.connect(offline.destination);
+  source.start();
+  return (await offline.startRendering()).getChannelData(0);
+};
+
+const encodeWav = (y) => {
+  const view = new DataView(new ArrayBuffer(44 + 2 * y.length));
+  const text = (offset, letters) => [...letters].forEach((c, i) => view.setUint8(offset + i, c.charCodeAt(0)));
+  text(0, "RIFF"); view.setUint32(4, 36 + 2 * y.length, true); text(8, "WAVEfmt ");
+  view.setUint32(16, 16, true); view.setUint16(20, 1, true); view.setUint16(22, 1, true);
+  view.setUint32(24, RATE, true); view.setUint32(28, 2 * RATE, true); view.setUint16(32, 2, true); view.setUint16(34, 16, true);
+  text(36, "data"); view.setUint32(40, 2 * y.length, true);
+  y.forEach((value, i) => view.setInt16(44 + 2 * i, Math.round(32767 * Math.max(-1, Math.min(1, value))), true));
+  return view;
+};
+
+async function open(onBlock, onLost) {
+  if (!window.isSecureContext || !navigator.mediaDevices) {
+    throw new Error(`Browsers give the microphone only to pages at https:// or http://localhost; this one is at ${location.origin}.`);
+  }
+  // As it is: a browser's own gain and noise control would change the loudness, which carries emotion.
+  const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+  const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, ...plain } });
+  const context = new AudioContext(), module = URL.createObjectURL(new Blob([TAP], { type: "text/javascript" }));
+  const close = () => {
+    stream.getTracks().forEach((track) => { track.onended = null; track.stop(); });
+    context.close();
+  };
+  try {
+    await context.audioWorklet.addModule(module);
+    await context.resume();
+  } catch (error) {
+    close();
+    throw error;
+  } finally {
+    URL.revokeObjectURL(module);
+  }
+  const tap = new AudioWorkletNode(context, "ser-tap", { channelCount: 1, channelCountMode: "explicit" });
+  tap.port.onmessage = ({ data }) => onBlock(data);
+  context.createMediaStreamSource(stream).connect(tap).connect(context.destination); // which the tap leaves silent
+  stream.getTracks().forEach((track) => { track.onended = onLost; });
+  return { sr: context.sampleRate, close };
+}
+
+function render({ model, el }) {
+  const button = (text, kind = "") => element("button", { type: "button", className: `ser-button ${kind}`, textContent: text });
+  const record = button("Record", "ser-primary"), live = button("Live"), stop = button("", "ser-stop");
+  stop.append(element("span", { textContent: "■ ", ariaHidden: "true" }), "Stop");
+  const meter = element("meter", { min: -60, max: 0, low: -50, high: -3, optimum: -20, value: -60 });
+  const time = element("span", { className: "ser-time" }), hearing = element("span", { className: "ser-small" });
+  const level = element("div", { className: "ser-level", hidden: true }, time, meter, hearing);
+  const player = element("audio", { controls: true, hidden: true });
+  const status = element("p", { className: "ser-small" }), alert = element("p", { className: "ser-alert" });
+  const panel = element("div", { className: "ser-mic" }, element("div", {}, record, live, stop), level, player, status, alert);
+  for (const [node, role] of [[panel, "group"], [status, "status"], [alert, "alert"]]) node.setAttribute("role", role);
+  for (const [node, label] of [[panel, "Speak"], [meter, "Level of the microphone"], [player, "Your recording"]]) {
+    node.setAttribute("aria-label", label);
+  }
+  stop.hidden = true;
+  el.append(panel);
+
+  const say = (text) => { status.textContent = text; };
+  const invite = () => say(`Record up to ${clock(model.get("max_s"))} minutes, or press Live for an answer every second.`);
+  let source = null, mode = null, opening = false;
+  let blocks = [], heard = 0, skipped = 0, waitingSince = null, first = true;
+  invite();
+
+  const show = (on) => {
+    const focused = panel.contains(document.activeElement);
+    [record.hidden, live.hidden, stop.hidden, level.hidden] = [on, on, !on, !on];
+    if (focused) (on ? stop : mode === "live" ? live : record).focus();
+  };
+
+  const sendLive = () => {
+    const limit = Math.ceil((MAX_WAITING_S * source.sr) / BLOCK);
+    for (; blocks.length > limit; skipped += BLOCK) blocks.shift();
+    if (waitingSince) {
+      if (Date.now() - waitingSince > PATIENCE_MS) say("The kernel is busy, or has stopped; live goes on when it answers.");
+      return;
+    }
+    if (blocks.length * BLOCK < source.sr) return;
+    waitingSince = Date.now();
+    model.send({ sr: source.sr, skipped_s: skipped / source.sr, anew: first }, undefined, [join(blocks).buffer]);
+    [blocks, skipped, first] = [[], 0, false];
+  };
+
+  const onBlock = (block) => {
+    if (!source || !mode) return;
+    blocks.push(block);
+    heard += BLOCK / source.sr;
+    const power = block.reduce((sum, value) => sum + value * value, 0) / BLOCK;
+    meter.value = Math.max(-60, 10 * Math.log10(power + 1e-12));
+    const words = meter.value > -3 ? "too loud" : meter.value < -50 ? "quiet" : "good";
+    if (hearing.textContent !== words) hearing.textContent = words;
+    time.textContent = clock(heard);
+    if (mode === "live") sendLive();
+    else if (heard >= model.get("max_s")) finish(`Stopped after ${clock(heard)} minutes, the longest that is taken.`);
+  };
+
+  const begin = async (wanted) => {
+    if (source || opening) return;
+    opening = true;
+    alert.textContent = "";
+    say("Waiting for the microphone: allow it if the browser asks.");
+    try {
+      source = await open(onBlock, () => {
+        finish();
+        alert.textContent = "The microphone was disconnected.";
+      });
+    } catch (error) {
+      alert.textContent = REASONS[error.name] ?? `The microphone cannot be used. ${error.message}`;
+      invite();
+      return;
+    } finally {
+      opening = false;
+    }
+    if (!el.isConnected) return close();
+    [mode, blocks, heard, skipped, waitingSince, first] = [wanted, [], 0, 0, null, true];
+    player.hidden = true;
+    player.pause();
+    show(true);
+    say(wanted === "live" ? "Live: speak, the answer is below. Nothing is kept." : "Recording: speak a sentence, then press Stop.");
+  };
+
+  const close = () => {
+    source?.close();
+    source = null;
+  };
+
+  const finish = async (text = "") => {
+    if (!source) return;
+    const sr = source.sr, done = mode;
+    close();
+    show(false);
+    mode = null;
+    if (done === "live") return say("Live has stopped.");
+    if (!blocks.length) return say("Nothing was recorded: press Record, speak, then Stop.");
+    const wav = encodeWav(await resample(join(blocks), sr));
+    blocks = [];
+    URL.revokeObjectURL(player.src);
+    player.src = URL.createObjectURL(new Blob([wav], { type: "audio/wav" }));
+    player.hidden = false;
+    record.textContent = "Record again";
+    say(text || `Recorded ${clock(heard)} minutes; the answer is below.`);
+    model.set("recording", wav);
+    model.save_changes();
+  };
+
+  const onMessage = (message) => {
+    if (message.kind === "heard") {
+      waitingSince = null;
+      if (mode === "live") say("Live: speak, the answer is below. Nothing is kept.");
+    }
+    if (message.kind === "error") alert.textContent = message.text;
+    if (message.kind === "clear") {
+      URL.revokeObjectURL(player.src);
+      player.removeAttribute("src");
+      player.hidden = true;
+      record.textContent = "Record";
+      alert.textContent = "";
+      if (!source) invite();
+    }
+  };
+
+  record.onclick = () => begin("record");
+  live.onclick = () => begin("live");
+  stop.onclick = () => finish();
+  model.on("msg:custom", onMessage);
+  return () => {
+    model.off("msg:custom", onMessage);
+    close();
+    URL.revokeObjectURL(player.src);
+  };
+}
+
+export default { render };

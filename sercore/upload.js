@@ -1,0 +1,91 @@
+// The drop zone. A file travels in parts, each below the message limit of any server, the next one after the kernel
+// has the last: nothing is lost without a word, and nothing piles up while the kernel is busy.
+const PART_BYTES = 4 * 1024 * 1024;
+const PATIENCE_MS = 20_000;
+
+const element = (tag, properties = {}, ...children) => {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+};
+
+export default () => {
+  const queue = [];
+  let busy = false, arrived = () => {};
+
+  const send = async (model, file, say) => {
+    const head = { name: file.name, size: file.size };
+    // One too large is announced, not sent: the kernel answers with its card.
+    const size = file.size > model.get("max_mb") * 1e6 ? 0 : file.size;
+    let offset = 0;
+    do {
+      const part = await file.slice(offset, Math.min(offset + PART_BYTES, size)).arrayBuffer();
+      const wait = setTimeout(() => say(`Still waiting for the kernel to take ${file.name}: it is busy, or has stopped.`),
+        PATIENCE_MS);
+      await new Promise((resolve) => {
+        arrived = resolve;
+        model.send({ ...head, offset }, undefined, [part]);
+        offset += part.byteLength;
+        say(offset < size ? `Sending ${file.name}: ${Math.round((100 * offset) / size)} %` : `Listening to ${file.name} …`);
+      });
+      clearTimeout(wait);
+    } while (offset < size);
+  };
+
+  return {
+    initialize({ model }) {
+      model.on("msg:custom", () => arrived());
+    },
+
+    render({ model, el }) {
+      const input = element("input", { type: "file", accept: model.get("accept"), multiple: model.get("multiple"), hidden: true });
+      const button = element("button", { type: "button", className: "ser-button ser-primary", textContent: "Choose recordings" });
+      const status = element("p", { className: "ser-small" });
+      const alert = element("p", { className: "ser-alert" });
+      const hint = element("p", { className: "ser-small", textContent: model.get("hint") });
+      const zone = element("div", { className: "ser-drop" }, element("div", {}, button, element("span", { textContent: "or drop them here" })), input, hint, status, alert);
+      for (const [node, role] of [[zone, "group"], [status, "status"], [alert, "alert"]]) node.setAttribute("role", role);
+      zone.setAttribute("aria-label", "Upload recordings");
+      el.append(zone);
+      // JupyterLab takes Space and Enter for itself wherever this is not set, on the demo's other buttons too.
+      setTimeout(() => (el.closest(".ser-demo") ?? el).setAttribute("data-lm-suppress-shortcuts", "true"));
+
+      const take = async (files) => {
+        alert.textContent = files.length ? "" : "There was no file in what was dropped: expected recordings.";
+        queue.push(...files);
+        if (busy) return;
+        busy = true;
+        while (queue.length) {
+          const file = queue.shift();
+          try {
+            await send(model, file, (text) => { status.textContent = text; });
+          } catch (error) {
+            alert.textContent = `The browser cannot read ${file.name}: expected a file, not a folder. (${error.message})`;
+          }
+        }
+        status.textContent = "";
+        busy = false;
+      };
+
+      button.onclick = () => input.click();
+      input.onchange = () => {
+        take([...input.files]);
+        input.value = ""; // so that the same file can be chosen again
+      };
+      let depth = 0; // entering a child counts as leaving its parent
+      const over = (event, change) => {
+        event.preventDefault();
+        event.stopPropagation(); // JupyterLab would open the file
+        depth = Math.max(0, depth + change);
+        zone.classList.toggle("ser-over", depth > 0);
+      };
+      zone.ondragenter = (event) => over(event, 1);
+      zone.ondragleave = (event) => over(event, -1);
+      zone.ondragover = (event) => over(event, 0);
+      zone.ondrop = (event) => {
+        over(event, -depth);
+        take([...event.dataTransfer.files].slice(0, model.get("multiple") ? undefined : 1));
+      };
+    },
+  };
+};
