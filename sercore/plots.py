@@ -282,7 +282,7 @@ def plot_scores_by_group(table, *, group, value="uar", low="low", high="high", c
 
 
 def plot_reliability(table, *, ece=None, ax=None):
-    """Draw how often a confidence comes true, one point per bin, its number of clips beside it.
+    """Draw how often a confidence comes true, one point per bin, as large as it has clips.
 
     `table` has the columns confidence and accuracy (means) and n (clips); empty bins are left out. `ece` is
     the expected calibration error to write in (Guo et al., 2017, "On calibration of modern neural networks").
@@ -291,10 +291,10 @@ def plot_reliability(table, *, ece=None, ax=None):
     points = table.loc[table["n"] > 0, ["confidence", "accuracy", "n"]].to_numpy(float) * (100, 100, 1)
     ax.plot([0, 100], [0, 100], "--", color=PALE)
     ax.text(3, 5, "perfect", rotation=45, rotation_mode="anchor", va="bottom", color="#595959")
-    ax.plot(points[:, 0], points[:, 1], "o-", color=PLAIN, markersize=11)
-    for x, y, n in points:
-        ax.annotate(f"n = {n:.0f}", (x, y), (9, -9), textcoords="offset points", va="top", fontsize=12)
-    ax.text(2, 98, "" if ece is None else f"ECE {100 * ece:.1f} %", va="top")
+    ax.plot(points[:, 0], points[:, 1], color=PLAIN)
+    ax.scatter(points[:, 0], points[:, 1], s=20 + 380 * points[:, 2] / points[:, 2].max(), color=PLAIN, zorder=3)
+    note = f"largest: {points[:, 2].max():.0f} clips"
+    ax.text(2, 98, note if ece is None else f"ECE {100 * ece:.1f} %\n{note}", va="top")
     return _label(ax, "Confidence (%)", "Accuracy (%)", xlim=(0, 100), ylim=(0, 100), aspect="equal")
 
 
@@ -431,9 +431,8 @@ def plot_tradeoff(table, *, x, chance=0.125, ax=None):
     for marker, size, part in (("o", 140, ~house), ("*", 480, house)):
         ax.scatter(table[x][part], uar[part], s=size, marker=marker, color=PLAIN, edgecolor=INK, zorder=3)
     ax.axhline(100 * chance, color=INK, linestyle="--", linewidth=1.5)
-    ax.text(
-        0.995, 100 * chance, f"chance {100 * chance:.3g} %", ha="right", va="bottom", transform=ax.get_yaxis_transform()
-    )
+    edge = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
+    ax.annotate(f"chance {100 * chance:.3g} %", (1, 100 * chance), (-4, 4), ha="right", **edge)
     _label(ax, xlabels[x], "UAR on unseen speakers (%)", grid="y")
     _name_points(ax, table[x], uar, table["model"], bold=HOUSE)
     return ax

@@ -151,7 +151,8 @@ def record(path, rows, *, keys):
     if path.exists():
         old = pd.read_csv(path, dtype={"fold": str, "commit": str})
         merged = old.merge(rows[keys].astype(old[keys].dtypes), on=keys, how="left", indicator=True)
-        rows = pd.concat([old[(merged["_merge"] == "left_only").to_numpy()], rows], ignore_index=True)
+        columns = [*rows.columns, *old.columns.difference(rows.columns, sort=False)]  # also where a column is new
+        rows = pd.concat([old[(merged["_merge"] == "left_only").to_numpy()], rows], ignore_index=True)[columns]
     rows = rows.sort_values(keys, kind="stable")
     settings.write_atomic(path, rows.to_csv(index=False, float_format="%.6g").encode())
 

@@ -188,8 +188,10 @@ def test_scores_by_group_sorts_and_labels_chance():
 def test_reliability_leaves_empty_bins_out():
     table = pd.DataFrame({"confidence": [0.1, 0.5, 0.9], "accuracy": [np.nan, 0.4, 0.8], "n": [0, 3, 9]})
     ax = plots.plot_reliability(table, ece=0.053)
-    assert {"n = 3", "n = 9", "ECE 5.3 %", "perfect"} == set(texts(ax))
+    assert {"ECE 5.3 %\nlargest: 9 clips", "perfect"} == set(texts(ax))
     assert ax.lines[1].get_ydata() == pytest.approx([40, 80])
+    few, many = ax.collections[0].get_sizes()
+    assert (few - 20) / (many - 20) == pytest.approx(3 / 9)
 
 
 def test_leak_names_the_random_protocol_leaky():
