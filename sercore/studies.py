@@ -79,8 +79,10 @@ def ablation_variants(recipe):
         "twice the epochs": training(epochs=2 * recipe.train.epochs),
         "plain residual blocks": replace(recipe, model="resnet_blocks", model_config={}),
         "warped": replace(recipe, warp=SpectrogramWarp()),
-        "warped, twice the epochs": longer,
-        "warped, twice the epochs, plain residual blocks": replace(longer, model="resnet_blocks", model_config={}),
+        "warped and twice the epochs": longer,
+        "warped and twice the epochs with plain residual blocks": replace(
+            longer, model="resnet_blocks", model_config={}
+        ),
         "pool by mean": model(pool="mean"),
         "pool by statistics": model(pool="statistics"),
         "no squeeze-excitation": model(excite=False),

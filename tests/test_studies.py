@@ -72,6 +72,7 @@ def test_a_variant_is_another_experiment_that_can_be_run():
     variants = studies.ablation_variants(Recipe())
     assert variants["recipe"] == Recipe()
     assert len({variant.key for variant in variants.values()}) == len(variants) >= 20
+    assert not any("," in name for name in variants)  # the command line puts commas between them
     for variant in variants.values():
         config = variant.features
         model = build_model(variant.model, **variant.model_config).eval()
