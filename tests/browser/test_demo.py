@@ -1,12 +1,7 @@
-"""What a visitor meets: JupyterLab with the shipped settings, the demo in it, and a real Chromium."""
+"""What a visitor meets, in JupyterLab with the shipped settings and on the web page, in a real Chromium."""
 
 import csv
 import io
-import json
-import os
-import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,182 +9,215 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile as sf
-import torch
+from browser.conftest import ANSWER_MS, ROOT, SR, wav
 
-from sercore.corpora.synthetic import SR, synthesize
-from sercore.models import build_model, save_checkpoint
-from sercore.predict import Predictor
-
-ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = Path("/usr/bin/chromium")
-SCREENSHOTS = ROOT / "build" / "screenshots"
-START_S, ANSWER_MS = 120, 120_000
-EVIL = '<img src=x onerror="alert(1)">.wav'
+from sercore.corpora.synthetic import synthesize
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-if not CHROMIUM.exists():
-    pytest.skip(f"no Chromium at {CHROMIUM}: apt-get install chromium", allow_module_level=True)
-
-
-def recording(y, **options):
-    file = io.BytesIO()
-    sf.write(file, y, options.pop("sr", SR), format="WAV", **options)
-    return file.getvalue()
-
-
-SAD = recording(synthesize("sad"))
-# Eight seconds of two channels of doubles at 96 kHz: 12 MB, above the limit that Jupyter has by default.
-LARGE = recording(np.tile(synthesize("angry", sr=96_000), (2, 5)).T[: 96_000 * 8], sr=96_000, subtype="DOUBLE")
+SCREENSHOTS = ROOT / "build" / "screenshots"
+EVIL = '<img src=x onerror="alert(1)">.wav'
 
 
 def percent(share):
     return f"{100 * share:.0f}\u00a0%"
 
 
-def upload(page, *files):
+def heading(prediction):
+    best, second = sorted(prediction.probabilities, key=prediction.probabilities.get, reverse=True)[:2]
+    sure = f"{best}, {percent(prediction.confidence)} sure"
+    return sure if prediction.confidence >= 0.5 else f"not sure: {best} or {second}"
+
+
+def files(*pairs):
+    return [{"name": name, "mimeType": "audio/wav", "buffer": content} for name, content in pairs]
+
+
+def upload(window, *pairs):
     """Choose files (name, content) in the dialog that the button opens."""
-    with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Choose recordings").click()
-    chooser.value.set_files([{"name": name, "mimeType": "audio/wav", "buffer": data} for name, data in files])
+    with window.expect_file_chooser() as chooser:
+        window.get_by_role("button", name="Choose recordings").click()
+    chooser.value.set_files(files(*pairs))
 
 
-def card(page, name):
-    return page.locator(".ser-card").filter(has=page.get_by_role("heading", name=name))
+def card(window, name):
+    return window.locator(".ser-card").filter(has=window.get_by_role("heading", name=name))
 
 
-def screenshot(page, name):
+def screenshot(window, name):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+    window.locator(".ser-demo").first.scroll_into_view_if_needed()
+    window.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model") / "untrained.safetensors"
-    # An untrained network is unsure of everything; a low temperature makes it speak up.
-    return save_checkpoint(path, build_model("cnn"), name="cnn", temperature=0.002)
+def m4a(y):
+    """Encode as a phone does."""
+    av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'sercore[decoder]'")
+    file = io.BytesIO()
+    with av.open(file, "w", format="ipod") as container:
+        stream = container.add_stream("aac", rate=SR, layout="mono")
+        frame = av.AudioFrame.from_ndarray(y[None], format="fltp", layout="mono")
+        frame.sample_rate = SR
+        resampler = av.AudioResampler(format="fltp", layout="mono", rate=SR, frame_size=1024)
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    return file.getvalue()
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory, checkpoint):
-    """Start JupyterLab on a folder with one small notebook; give that notebook's address."""
-    folder = tmp_path_factory.mktemp("lab")
-    cells = ["from sercore.predict import Predictor\nfrom sercore.widgets import build_demo",
-             f"build_demo(Predictor({str(checkpoint)!r}))"]  # fmt: skip
-    notebook = {
-        "cells": [{"cell_type": "code", "id": f"cell-{i}", "execution_count": None, "metadata": {}, "outputs": [],
-                   "source": source} for i, source in enumerate(cells)],
-        "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-        "nbformat": 4, "nbformat_minor": 5,
-    }  # fmt: skip
-    (folder / "work").mkdir()
-    (folder / "work" / "demo.ipynb").write_text(json.dumps(notebook))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--ServerApp.port_retries=0",
-               "--IdentityProvider.token=secret", f"--config={ROOT / 'notebooks' / 'jupyter_server_config.py'}",
-               "--allow-root", "--LabApp.news_url=None", folder / "work"]  # fmt: skip
-    places = {f"JUPYTER_{kind}_DIR": str(folder / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
-    places["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, env=os.environ | places, stdout=log, stderr=log, cwd=folder)
-    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + START_S
-    try:
-        while not _answers(f"{address}/api/status?token=secret"):
-            if server.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"JupyterLab did not start:\n{(folder / 'log').read_text()[-3000:]}")
-            time.sleep(0.3)
-        yield f"{address}/doc/tree/demo.ipynb?token=secret"
-    finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-
-
-def _answers(url):
-    try:
-        return urllib.request.urlopen(url, timeout=2).status == 200
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-@pytest.fixture
-def page(lab):
-    """Open the notebook and run all its cells; no dialog may open in the whole test."""
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        )
-        page = browser.new_page(viewport={"width": 1280, "height": 1100})
-        page.set_default_timeout(ANSWER_MS)
-        dialogs = []
-        page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-        page.goto(lab)
-        page.locator(".jp-Notebook .jp-Cell").nth(1).wait_for()
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        page.get_by_role("button", name="Choose recordings").wait_for()
-        yield page
-        assert dialogs == []
-        browser.close()
-
-
-def test_uploads_get_the_answers_of_the_predictor(page, checkpoint):
-    upload(page, ("sad.wav", SAD), ("broken.wav", SAD[:30] + b"not audio"), (EVIL, SAD))
-    page.get_by_text("3 recordings, 1 of them unusable.").wait_for()
-    expected = Predictor(checkpoint).predict(io.BytesIO(SAD))
-
-    for name in ("sad.wav", EVIL):
-        shown = card(page, name)
-        assert shown.locator(".ser-verdict").inner_text() == f"{expected.label}, {percent(expected.confidence)} sure"
-        numbers = dict(
-            zip(
-                shown.locator(".ser-name").all_inner_texts(),
-                shown.locator(".ser-number").all_inner_texts(),
-                strict=True,
-            )
-        )
-        assert numbers == {("▶ " if emotion == expected.label else "") + emotion: percent(share)
-                           for emotion, share in expected.probabilities.items()}  # fmt: skip
-    assert "Cannot use this file" in card(page, "broken.wav").inner_text()
+def test_five_recordings_at_once_get_the_answers_of_the_predictor(window, place, clip, predictor):
+    good = wav(clip)
+    upload(window, ("good.wav", good), ("broken.wav", good[:30] + b"not audio"), (EVIL, good), ("phone.m4a", m4a(clip)),
+           ("other.wav", wav(synthesize("sad", sr=SR))))  # fmt: skip
+    window.get_by_text("5 recordings, 1 of them unusable.").wait_for()
+    expected = predictor.predict(io.BytesIO(good))
+    for name in ("good.wav", EVIL):
+        shown = card(window, name)
+        assert shown.locator(".ser-verdict").inner_text() == heading(expected)
+        names, numbers = (shown.locator(kind).all_inner_texts() for kind in (".ser-name", ".ser-number"))
+        assert dict(zip(names, numbers, strict=True)) == {
+            ("▶ " if emotion == expected.label else "") + emotion: percent(share)
+            for emotion, share in expected.probabilities.items()
+        }
+    assert expected.label in card(window, "phone.m4a").locator(".ser-verdict").inner_text()
+    assert "Cannot use this file" in card(window, "broken.wav").inner_text()
     # The player and the picture have arrived and can be decoded.
-    sad = card(page, "sad.wav")
-    page.wait_for_function("audio => audio.duration > 1", arg=sad.locator("audio").element_handle())
-    assert sad.locator("img").evaluate("image => image.naturalWidth") > 500
-    assert sad.locator("img").get_attribute("alt") == "Waveform and log-mel spectrogram of sad.wav"
-    page.locator(".ser-demo").first.scroll_into_view_if_needed()
-    screenshot(page, "demo_wide")
+    shown = card(window, "good.wav")
+    window.wait_for_function("audio => audio.duration > 1", arg=shown.locator("audio").element_handle())
+    assert shown.locator("img").first.evaluate("image => image.naturalWidth") > 500
+    assert "good.wav" in shown.locator("img").first.get_attribute("alt")
+    screenshot(window, f"{place}_wide")
 
-    with page.expect_download() as download:
-        page.get_by_role("link", name="Save as CSV").click()
+    with window.expect_download() as download:
+        window.get_by_role("link", name="Save as CSV").click()
     rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
-    assert [row["file"] for row in rows] == ["sad.wav", "broken.wav", EVIL]
+    assert [row["file"] for row in rows] == ["good.wav", "broken.wav", EVIL, "phone.m4a", "other.wav"]
     assert float(rows[0]["confidence"]) == pytest.approx(expected.confidence, abs=1e-6)
 
 
-def test_an_upload_above_jupyters_own_limit_arrives(page, checkpoint):
-    assert len(LARGE) > 10 * 2**20
-    upload(page, ("large.wav", LARGE))
-    page.get_by_text("1 recording.").wait_for()
-    expected = Predictor(checkpoint).predict(io.BytesIO(LARGE))
-    assert card(page, "large.wav").locator(".ser-verdict").inner_text().startswith(expected.label)
+def test_a_recording_of_30_mb_is_answered_and_a_larger_one_gets_its_reason(window, place, clip, predictor, tmp_path):
+    stereo = np.resize(clip, (29_900_000 // 4 // 2, 1)).repeat(2, axis=1)
+    large = wav(stereo, subtype="FLOAT")
+    assert 29e6 < len(large) < 30e6
+    # As files: Playwright hands over 50 MB at most.
+    (tmp_path / "large.wav").write_bytes(large)
+    (tmp_path / "larger.wav").write_bytes(large + bytes(2_000_000))
+    with window.expect_file_chooser() as chooser:
+        window.get_by_role("button", name="Choose recordings").click()
+    chooser.value.set_files([tmp_path / "large.wav", tmp_path / "larger.wav"])
+    window.get_by_text("2 recordings, 1 of them unusable.").wait_for()
+    assert card(window, "large.wav").locator(".ser-verdict").inner_text() == heading(
+        predictor.predict(io.BytesIO(large))
+    )
+    assert "Too large" in card(window, "larger.wav").inner_text()
+    screenshot(window, f"{place}_large")
 
 
-def test_it_fits_a_narrow_window_and_can_be_cleared(page):
-    page.set_viewport_size({"width": 460, "height": 1400})
-    upload(page, ("a_recording_with_a_very_long_name_03-01-04-01-01-01-07_copy_of_copy.wav", SAD))
-    page.get_by_text("1 recording.").wait_for()
-    shown = page.locator(".ser-card")
+def test_what_the_microphone_hears_gets_the_label_of_the_file(window, place, clip, predictor):
+    window.get_by_role("button", name="Record", exact=True).click()
+    window.get_by_role("button", name="Stop", exact=True).wait_for()
+    time.sleep(len(clip) / SR + 1)
+    window.get_by_role("button", name="Stop", exact=True).click()
+    shown = card(window, "microphone-1.wav")
+    shown.wait_for()
+    best = shown.locator(".ser-name").filter(has_text="▶").inner_text()
+    assert best == f"▶ {predictor.predict((clip, SR)).label}"
+    window.get_by_role("button", name="Record again").wait_for()
+    screenshot(window, f"{place}_microphone")
+
+
+def test_live_gives_answers_until_it_is_stopped(window, place):
+    window.get_by_role("button", name="Live", exact=True).click()
+    window.locator(".ser-live .ser-verdict").wait_for()
+    screenshot(window, f"{place}_live")
+    window.get_by_role("button", name="Stop", exact=True).click()
+    window.get_by_text("Live has stopped.").wait_for()
+
+
+def test_it_fits_a_phone_and_can_be_cleared(window, place, clip):
+    window.set_viewport_size({"width": 360, "height": 1400})
+    name = "a_recording_with_a_very_long_name_03-01-04-01-01-01-07_copy_of_copy.wav"
+    upload(window, (name, wav(clip)))
+    window.get_by_text("1 recording.").wait_for()
+    shown = window.locator(".ser-card")
     assert shown.evaluate("card => card.scrollWidth <= card.clientWidth"), "the card is wider than its window"
-    screenshot(page, "demo_narrow")
+    if place == "page":  # JupyterLab itself is wider
+        for part in (".ser-drop", ".ser-mic", ".ser-card"):
+            box = window.locator(part).first.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= 360, part
+        assert window.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    screenshot(window, f"{place}_narrow")
+    window.locator(".ser-demo").get_by_role("button", name="Clear").click()
+    window.get_by_text("No recording yet.").wait_for()
+    assert shown.count() == 0
 
-    page.locator(".ser-demo").get_by_role("button", name="Clear").click()
-    page.get_by_text("No recording yet.").wait_for()
-    assert page.locator(".ser-card").count() == 0
-    upload(page, ("again.wav", SAD))  # the button takes the same file again
-    card(page, "again.wav").wait_for()
+
+def test_the_keyboard_alone_uploads_and_records(window, place, clip):
+    def tab_to(name):
+        for _ in range(30):
+            if window.evaluate("document.activeElement.textContent.trim()") == name:
+                return
+            window.keyboard.press("Tab")
+        pytest.fail(f"Tab does not reach {name}.")
+
+    window.locator(".ser-drop").click(position={"x": 3, "y": 3})  # a place from which Tab goes on; JupyterLab has many
+    tab_to("Choose recordings")
+    with window.expect_file_chooser() as chooser:
+        window.keyboard.press("Enter")
+    chooser.value.set_files(files(("by-keyboard.wav", wav(clip))))
+    card(window, "by-keyboard.wav").wait_for()
+    tab_to("Record")
+    window.keyboard.press("Enter")
+    window.get_by_role("button", name="Stop", exact=True).wait_for()
+    time.sleep(2)
+    tab_to("■ Stop")
+    window.keyboard.press("Enter")
+    card(window, "microphone-1.wav").wait_for()
+
+
+def test_a_refused_microphone_is_explained(chromium, visit, place):
+    browser = chromium(microphone=False)
+    try:
+        window = visit(browser, place)
+        window.get_by_role("button", name="Record", exact=True).last.click()
+        window.get_by_role("alert").filter(has_text="The microphone was refused. Allow it").wait_for()
+        screenshot(window, f"{place}_refused")
+    finally:
+        browser.close()
+
+
+def test_two_visitors_of_the_page_have_results_of_their_own(browser, visit, page, clip):
+    first, second = visit(browser, "page"), visit(browser, "page")
+    for window, name in ((first, "first.wav"), (second, "second.wav")):
+        upload(window, (name, wav(clip)))
+    for window, name, other in ((first, "first.wav", "second.wav"), (second, "second.wav", "first.wav")):
+        card(window, name).wait_for()
+        assert window.locator(".ser-card").count() == 1
+        assert other not in window.content()
+        assert window.elsewhere == [], "something is loaded from another host"
+        assert window.locator(".jp-InputArea, pre").count() == 0
+    # A page that is left ends its session; its address answers no more.
+    kernel = first.evaluate("JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId")
+    first.goto("about:blank")
+    deadline = time.monotonic() + ANSWER_MS / 1000
+    gone = False
+    while not gone and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"{page}api/kernels/{kernel}", timeout=30)
+            time.sleep(0.5)
+        except urllib.error.HTTPError as error:
+            gone = error.code == 404
+    assert gone
+    first.context.close()
+    second.context.close()
+
+
+def test_an_ended_session_says_so_on_its_page(browser, visit):
+    window = visit(browser, "page")
+    window.evaluate("""async () => {
+        const {baseUrl, kernelId} = JSON.parse(document.getElementById("jupyter-config-data").textContent);
+        const token = document.cookie.match("_xsrf=([^;]+)")[1];
+        await fetch(`${baseUrl}voila/api/shutdown/${kernelId}`, {method: "POST", headers: {"X-XSRFToken": token}});
+    }""")
+    window.get_by_role("alert").filter(has_text="This session is over").wait_for()
+    screenshot(window, "page_over")
+    window.context.close()

@@ -1,0 +1,250 @@
+"""The web page as its server sees it: what answers, what is refused, what stays apart; tests/browser looks at it."""
+
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+from websocket import WebSocketBadStatusException, WebSocketException
+
+pytest.importorskip("voila", reason="Voila is not installed")
+
+from benchmarks.soak import ROOT, Visitor, recording, serve, soak_together, soak_uploads
+
+pytestmark = pytest.mark.slow
+NOTEBOOK = ROOT / "notebooks" / "06_inference_demo.ipynb"
+copies_only = pytest.mark.skipif(sys.platform != "linux", reason="sessions are copies of one process on Linux only")
+
+
+def status(address, *, method="GET", **headers):
+    try:
+        request = urllib.request.Request(
+            address, method=method, headers=headers, data=b"" if method == "POST" else None
+        )
+        return urllib.request.urlopen(request, timeout=120).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def wait(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def app(home):
+    """Start the page at an address below the root, with two places."""
+    options = (
+        "--base_url=/emotion/",
+        "--Sessions.max_sessions=2",
+        "--Sessions.closed_s=20",
+        "--Sessions.cull_interval=1",
+    )
+    with serve(home, *options) as (address, process):
+        yield address, process
+
+
+@pytest.fixture
+def visitor(app):
+    visitor = Visitor(app[0])
+    yield visitor
+    visitor.close()
+
+
+def test_the_page_holds_the_demo_and_no_code(visitor):
+    assert "<title>Which emotion is in the voice?</title>" in visitor.html
+    assert "build_demo" not in visitor.html
+    # Of the notebook's cells, those with the tag `page` alone.
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    wanted = sum("page" in cell["metadata"].get("tags", ()) for cell in cells)
+    assert visitor.html.count('<div cell-index="') == wanted > 0
+    hosts = [part.split('"')[0] for part in visitor.html.split('src="http')[1:]]
+    assert hosts == [], "the page loads something from another host"
+
+
+def test_nothing_but_the_page_answers(app, visitor):
+    address, _ = app
+    kernel = f"api/kernels/{visitor.kernel}"
+    assert status(address + kernel) == 200
+    for method, place in [
+        ("GET", "api/kernels"), ("POST", "api/kernels"), ("GET", "api/sessions"), ("GET", "api/kernelspecs"),
+        ("GET", "api/contents"), ("GET", "api/contents/06_inference_demo.ipynb"), ("GET", "api/terminals"),
+        ("POST", "api/terminals"), ("GET", "voila/api/contents"), ("GET", "voila/files/06_inference_demo.ipynb"),
+        ("GET", "voila/files/app/serve.py"), ("GET", "voila/render/01_exploration.ipynb"), ("GET", "voila/tree"),
+        ("GET", "06_inference_demo.ipynb"), ("GET", "lab"), ("GET", "voila/static/../../app.py"),
+        ("POST", f"{kernel}/interrupt"), ("POST", f"{kernel}/restart"), ("GET", f"voila/execution/{visitor.kernel}"),
+        ("GET", f"voila/query/{visitor.kernel}"),
+    ]:  # fmt: skip
+        assert status(address + place, method=method) in (403, 404), place
+    assert status(address + kernel, method="DELETE") == 405
+    # Another page, open in the same browser, can end no session.
+    shutdown = f"{address}voila/api/shutdown/{visitor.kernel}"
+    assert status(shutdown, method="POST") == 403
+    assert status(shutdown, method="POST", Origin="http://elsewhere.example") == 404
+    assert status(address + kernel) == 200
+
+
+@pytest.mark.parametrize("channel", ["shell", "control"])
+def test_a_visitor_runs_no_code_but_reaches_the_widgets(visitor, channel):
+    code = {
+        "code": "print(6 * 7)",
+        "silent": False,
+        "store_history": False,
+        "user_expressions": {},
+        "allow_stdin": False,
+    }
+    asked = {
+        "execute_request": code,
+        "complete_request": {"code": "impor", "cursor_pos": 5},
+        "inspect_request": {"code": "print", "cursor_pos": 5, "detail_level": 1},
+        "history_request": {"hist_access_type": "tail", "n": 9, "output": True, "raw": True},
+        "is_complete_request": {"code": "1"},
+        "debug_request": {"command": "debugInfo", "arguments": {}, "type": "request", "seq": 1},
+        "create_subshell_request": {},
+        "interrupt_request": {},
+        "shutdown_request": {"restart": False},
+    }
+    for msg_type, content in asked.items():
+        visitor.send(msg_type, content, channel=channel)
+    visitor.send("kernel_info_request", {})
+    met = []
+    while "kernel_info_reply" not in met:
+        met.append(visitor.receive()["header"]["msg_type"])
+    assert {"execute_input", "stream", *(name.replace("request", "reply") for name in asked)}.isdisjoint(met)
+
+    card, _ = visitor.upload("sad.wav", recording())
+    assert "ser-verdict" in card and "sad.wav" in card
+
+
+def test_messages_that_would_stop_the_server_are_refused(app, visitor):
+    address, _ = app
+    with pytest.raises(WebSocketBadStatusException, match="400"):  # the older protocol, which Voila misreads
+        visitor.connect(subprotocols=[])
+    with pytest.raises(WebSocketBadStatusException, match="403"):
+        visitor.connect(origin="http://elsewhere.example")
+    for message in (b"\xff" * 8, b"", b"\x05" + b"\x00" * 7):
+        bad = visitor.connect()
+        bad.send_binary(message)
+        assert status(f"{address}api/kernels/{visitor.kernel}") == 200, message
+        bad.close()
+
+
+def test_a_message_of_64_mb_is_too_much_and_one_of_40_is_not(visitor):
+    card, _ = visitor.upload("large.wav", recording() + bytes(40 * 10**6))
+    assert "Too large" in card or "gap" in card  # it arrived, and the demo says why it does not take it
+    with pytest.raises((ConnectionError, WebSocketException)):
+        visitor.socket.send_binary(bytes(64 * 2**20 + 1))
+        while visitor.receive():
+            pass
+        pytest.fail("The server kept the connection.")
+
+
+def test_a_third_visitor_waits_until_a_place_is_free(app, visitor):
+    address, _ = app
+    second = Visitor(address)
+    with pytest.raises(urllib.error.HTTPError) as busy:
+        Visitor(address)
+    assert busy.value.code == 503
+    page = busy.value.read().decode()
+    assert "All places are taken" in page and 'http-equiv="refresh"' in page
+    second.close()
+    assert wait(lambda: status(address) == 200)
+
+
+def test_visitors_see_nothing_of_each_other(app, visitor):
+    visitor.upload("only-mine.wav", recording())
+    other = Visitor(app[0])
+    try:
+        assert other.kernel != visitor.kernel
+        assert "only-mine.wav" in json.dumps(list(visitor._states().values()))
+        assert other.states and "only-mine.wav" not in json.dumps(list(other._states().values()))
+        assert "warm-up.wav" not in json.dumps(list(other.states.values()))
+    finally:
+        other.close()
+
+
+def test_a_session_that_nobody_is_connected_to_ends(app, visitor):
+    address, _ = app
+    gone = Visitor(address)
+    gone.socket.close()
+    assert wait(lambda: status(f"{address}api/kernels/{gone.kernel}") == 404)
+    assert status(f"{address}api/kernels/{visitor.kernel}") == 200
+
+
+@copies_only
+def test_a_recording_is_written_to_no_file(app, visitor, home):
+    _, process = app
+    content = recording()
+    visitor.upload("secret.wav", content)
+    sessions = [session for child in process.children() for session in child.children()]
+    assert sessions
+    for session in sessions:
+        limits = Path(f"/proc/{session.pid}/limits").read_text().splitlines()
+        assert next(line for line in limits if line.startswith("Max file size")).split()[3:5] == ["0", "0"]
+    # The home folder and that of temporary files are `home`; a part of the samples would give it away.
+    part = content[1000:1100]
+    assert [path for path in home.rglob("*") if path.is_file() and part in path.read_bytes()] == []
+
+
+@copies_only
+def test_a_session_that_died_is_gone_and_not_replaced_by_an_empty_one(app, visitor):
+    address, process = app
+    before = {session.pid for child in process.children() for session in child.children()}
+    second = Visitor(address)
+    (new,) = {session.pid for child in process.children() for session in child.children()} - before
+    psutil.Process(new).kill()
+    assert wait(lambda: status(f"{address}api/kernels/{second.kernel}") == 404)
+    assert status(f"{address}api/kernels/{visitor.kernel}") == 200
+
+
+@copies_only
+def test_sessions_end_with_a_server_that_is_killed_and_idle_ones_before(tmp_path):
+    with serve(tmp_path, "--Sessions.cull_idle_timeout=15", "--Sessions.cull_interval=1") as (address, process):
+        idle = Visitor(address)
+        place = f"{address}api/kernels/{idle.kernel}"
+        assert wait(lambda: status(place) == 404)  # although its page is still open
+        Visitor(address)
+        assert wait(
+            lambda: len(process.children(recursive=True)) == 2
+        )  # the first, which sessions are copies of, and one
+        left = process.children(recursive=True)
+        process.kill()
+        assert psutil.wait_procs(left, timeout=30)[1] == []
+
+
+def test_a_notebook_without_page_cells_says_so(tmp_path):
+    notebook = json.loads(NOTEBOOK.read_text())
+    for cell in notebook["cells"]:
+        cell["metadata"].pop("tags", None)
+    (tmp_path / "plain.ipynb").write_text(json.dumps(notebook))
+    with serve(tmp_path, f"--Voila.notebook_path={tmp_path / 'plain.ipynb'}") as (address, _):
+        with pytest.raises(urllib.error.HTTPError) as error:
+            urllib.request.urlopen(address, timeout=120)
+        assert "No cell of plain.ipynb has the tag &#39;page&#39;" in error.value.read().decode()
+
+
+@copies_only
+def test_many_uploads_and_visitors_at_once_stay_small(tmp_path):
+    text = NOTEBOOK.read_text()
+    assert text.count("demo = build_demo()") == 1
+    (tmp_path / "ten.ipynb").write_text(text.replace("build_demo()", "build_demo(max_clips=10)"))
+    options = ("--Sessions.max_sessions=5", f"--Voila.notebook_path={tmp_path / 'ten.ipynb'}")
+    with serve(tmp_path, *options) as (address, process):
+        _, answers, _, each_mb = soak_together(address, process, 4)
+        assert len(answers) == 4 and each_mb < 250
+        _, memory_mb = soak_uploads(address, process, 40)
+        # From the 16th to the 40th; each of the 24 would take about 1 MB if its card stayed.
+        assert memory_mb[9] - memory_mb[3] < 10, memory_mb
