@@ -161,7 +161,17 @@ def test_a_third_visitor_waits_until_a_place_is_free(app, visitor):
     page = busy.value.read().decode()
     assert "All places are taken" in page and 'http-equiv="refresh"' in page
     second.close()
-    assert wait(lambda: status(address) == 200)
+    came = []
+
+    def comes():
+        try:
+            came.append(Visitor(address))
+        except urllib.error.HTTPError:
+            return False
+        return True
+
+    assert wait(comes)
+    came[0].close()
 
 
 def test_visitors_see_nothing_of_each_other(app, visitor):
