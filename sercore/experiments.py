@@ -308,7 +308,7 @@ def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), seeds=(s
     clips : pd.DataFrame
         A clip table.
     protocol : str
-        One of `sercore.splits.PROTOCOLS`.
+        One of `sercore.splits.PROTOCOLS` or `ACROSS_CORPORA`.
     recipe : Recipe
     seeds : sequence of int
         Each trains a network a fold. The folds and their validation speakers are the same for all.

@@ -20,9 +20,9 @@ FIVE_FOLDS = (
 #: Four neighbouring actors a fold: two women and two men each.
 SIX_FOLDS = tuple(tuple(range(start, start + 4)) for start in range(1, 25, 4))
 
-PROTOCOLS = (
-    "speaker_5fold", "speaker_6fold", "leave_one_speaker_out", "random_5fold", "corpora_5fold", "leave_one_corpus_out",
-)  # fmt: skip
+PROTOCOLS = ("speaker_5fold", "speaker_6fold", "leave_one_speaker_out", "random_5fold")
+#: Those that divide several corpora at once.
+ACROSS_CORPORA = ("corpora_5fold", "leave_one_corpus_out")
 #: The only protocol whose test speakers are heard in training: its scores are shown for comparison alone.
 LEAKY = "random_5fold"
 
@@ -52,7 +52,7 @@ def make_folds(clips, protocol, *, seed=settings.SEED, n_val_speakers=2):
     clips : pd.DataFrame
         A clip table.
     protocol : str
-        One of `PROTOCOLS`. `speaker_5fold` and `speaker_6fold` take RAVDESS's actor numbers;
+        One of `PROTOCOLS` or `ACROSS_CORPORA`. `speaker_5fold` and `speaker_6fold` take RAVDESS's actor numbers;
         "random_5fold" is stratified by emotion and **leaky**: the same speakers are in every part.
         "corpora_5fold" deals the speakers of every corpus into five folds, RAVDESS's as `speaker_5fold` does.
         "leave_one_corpus_out" tests on a corpus, and validates on the one of fewest speakers among the others, for
@@ -72,8 +72,8 @@ def make_folds(clips, protocol, *, seed=settings.SEED, n_val_speakers=2):
     ConfigError
         If the protocol is not known, or there are too few speakers for it.
     """
-    if protocol not in PROTOCOLS:
-        raise ConfigError(f"Bad protocol {protocol!r}: expected one of {list(PROTOCOLS)}.")
+    if protocol not in (*PROTOCOLS, *ACROSS_CORPORA):
+        raise ConfigError(f"Bad protocol {protocol!r}: expected one of {[*PROTOCOLS, *ACROSS_CORPORA]}.")
     if protocol == LEAKY:
         return _random_folds(clips, seed)
     if protocol == "leave_one_corpus_out":

@@ -12,9 +12,7 @@ from sercore.splits import LEAKY, PROTOCOLS, Fold, check_disjoint, hold_out_vali
 
 FIVE_FOLDS = [{2, 5, 14, 15, 16}, {3, 6, 7, 13, 18}, {10, 11, 12, 19, 20}, {8, 17, 21, 23, 24}, {1, 4, 9, 22}]
 SIX_FOLDS = [{1, 2, 3, 4}, {5, 6, 7, 8}, {9, 10, 11, 12}, {13, 14, 15, 16}, {17, 18, 19, 20}, {21, 22, 23, 24}]
-CORPORA = ("corpora_5fold", "leave_one_corpus_out")
-DISJOINT = [protocol for protocol in PROTOCOLS if protocol not in (LEAKY, "leave_one_corpus_out")]
-ONE_CORPUS = [protocol for protocol in PROTOCOLS if protocol not in CORPORA]
+DISJOINT = [protocol for protocol in (*PROTOCOLS, "corpora_5fold") if protocol != LEAKY]
 
 
 def clip_table(actors=range(1, 25), corpus="ravdess"):
@@ -52,7 +50,7 @@ def test_one_speaker_is_left_out_at_a_time():
     assert [speakers(fold.test) for fold in folds] == [{f"ravdess-{actor:02d}"} for actor in range(1, 25)]
 
 
-@pytest.mark.parametrize("protocol", ONE_CORPUS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_clip_is_tested_once_and_is_in_one_part_of_each_fold(protocol):
     folds = make_folds(CLIPS, protocol)
     assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(len(CLIPS)))
@@ -71,7 +69,7 @@ def test_no_speaker_is_in_two_parts_whatever_the_seed(protocol, seed, n_val_spea
         assert abs(2 * sum(sexes) - n_val_speakers) <= 1
 
 
-@pytest.mark.parametrize("protocol", ONE_CORPUS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_seed_alone_draws_the_parts(protocol):
     def parts(seed):
         return [tuple(fold.val) for fold in make_folds(CLIPS, protocol, seed=seed)]
