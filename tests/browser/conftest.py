@@ -39,12 +39,12 @@ def wav(y, *, sr=SR, subtype="PCM_16"):
     return file.getvalue()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def predictor():
     return Predictor()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def clip(predictor):
     """A clip of which the shipped network is sure: real where there are recordings, else synthetic."""
     try:
@@ -57,7 +57,7 @@ def clip(predictor):
     return max(candidates, key=lambda y: predictor.predict((y, SR)).confidence)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def notebook(tmp_path_factory):
     """Notebook 06 without the cells that are no part of the page."""
     notebook = json.loads((ROOT / "notebooks" / "06_inference_demo.ipynb").read_text())
@@ -70,7 +70,7 @@ def notebook(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(notebook, tmp_path_factory):
     """Start JupyterLab with the shipped settings; give the notebook's address."""
     folder = tmp_path_factory.mktemp("jupyter")
@@ -103,14 +103,14 @@ def lab(notebook, tmp_path_factory):
             server.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page(notebook, tmp_path_factory):
     """Start the web page; give its address."""
     with serve(tmp_path_factory.mktemp("page"), f"--Voila.notebook_path={notebook}") as (address, _):
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(clip, tmp_path_factory):
     """Give a function that starts Chromium; its microphone plays `clip`, once, and may be used without asking."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
@@ -129,13 +129,13 @@ def chromium(clip, tmp_path_factory):
         yield start
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium):
     with contextlib.closing(chromium()) as browser:
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def visit(request):
     """Give a function that opens the demo in a new window, in JupyterLab or on the web page."""
 
@@ -159,7 +159,7 @@ def visit(request):
     return open_demo
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _windows(browser, visit):
     return cache(lambda place: visit(browser, place))
 
