@@ -241,7 +241,7 @@ def crossval(model: str = "cnn", corpus: Corpus = None, root: Root = None, proto
             by_fold = rows.groupby("fold")[metric].mean()
             typer.echo(f"{name}: {metric:8s} {by_fold.mean():.3f} ± {by_fold.std():.3f} over {len(by_fold)} folds")
     if protocol == LEAKY:
-        honest = results_dir / f"{model}_speaker_5fold.csv"
+        honest = results_dir / f"{recipe.name}_speaker_5fold.csv"
         value = f"{pd.read_csv(honest)['uar'].mean():.3f}" if honest.exists() else "unknown, run `sercore crossval`"
         typer.echo(f"leaky: the test speakers were heard in training. UAR on unseen speakers: {value}")
     typer.echo(f"Recorded in {results_dir}", err=True)

@@ -23,7 +23,7 @@ class TrainingSet(Dataset):
     config : FeatureConfig
     augmented_share : float in [0, 1]
         How often a copy stands in for the clip.
-    warp : callable ``warp(S_db, *, rng, floor_db) -> S_db``, optional
+    warp : callable ``warp(S_db, *, rng, floor_db, hop_s) -> S_db``, optional
         A `sercore.augment.SpectrogramWarp`, for every window, anew each time.
     max_bands, max_frames : int
         Of `sercore.augment.mask_spectrogram`.
@@ -83,8 +83,8 @@ class EpochSampler(Sampler):
     def __init__(self, dataset, *, balance=True):
         self.dataset = dataset
         counts = np.bincount(dataset.targets)
-        self.by_group = balance and dataset.groups is not None
-        even = balance and not self.by_group
+        self.shares = _even_shares(dataset) if balance and dataset.groups is not None else None
+        even = balance and self.shares is None
         self.n_extra = (counts.max() - counts) * (counts > 0) if even else np.zeros_like(counts)
 
     def __len__(self):
@@ -92,8 +92,8 @@ class EpochSampler(Sampler):
 
     def __iter__(self):
         rng = np.random.default_rng([self.dataset.seed, self.dataset.epoch])
-        if self.by_group:
-            order = rng.choice(len(self.dataset), size=len(self.dataset), p=_even_shares(self.dataset))
+        if self.shares is not None:
+            order = rng.choice(len(self.dataset), size=len(self.dataset), p=self.shares)
             return iter([(int(position), draw) for draw, position in enumerate(order)])
         parts = [np.arange(len(self.dataset))]
         for target, n_extra in enumerate(self.n_extra):

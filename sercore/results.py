@@ -67,11 +67,16 @@ def read_scores(clips, *, model="cnn", protocol="speaker_5fold", seed=settings.S
     return (table if seed is None else table[table["seed"] == seed]).reset_index(drop=True)
 
 
+def _words(model):
+    """What to type after a command to get the scores recorded under a name."""
+    seeds = " --seeds 0,1,2" if model.endswith("_ensemble") else ""
+    model = model.removesuffix("_ensemble")
+    return f"--model {model.removesuffix('_warped')}{' --warp' * model.endswith('_warped')}{seeds}"
+
+
 def _check_recorded(path, model, protocol):
     if not path.is_file():
-        words = f"--model {model.removesuffix('_ensemble')} --protocol {protocol}"
-        words += " --seeds 0,1,2" if model.endswith("_ensemble") else ""
-        raise ConfigError(f"No scores at {path.name}: run `sercore crossval {words}`.")
+        raise ConfigError(f"No scores at {path.name}: run `sercore crossval {_words(model)} --protocol {protocol}`.")
 
 
 def read_out_of_fold(
@@ -129,9 +134,7 @@ def read_table(clips, name, *, results_dir=None):
     if not path.is_file():
         command = "ablate" if name == "ablation" else name
         if name.startswith("noise_"):
-            model = name.removeprefix("noise_").removesuffix("_speaker_5fold")
-            seeds = " --seeds 0,1,2" if model.endswith("_ensemble") else ""
-            command = f"noise --model {model.removesuffix('_ensemble')}{seeds}"
+            command = f"noise {_words(name.removeprefix('noise_').removesuffix('_speaker_5fold'))}"
         raise ConfigError(f"No table at {path.name}: run `sercore {command}`.")
     return pd.read_csv(path, dtype={"fold": str, "commit": str})
 
