@@ -39,7 +39,8 @@ app = typer.Typer(
 Corpus = Annotated[
     str | None,
     typer.Option(
-        help="ravdess, ravdess_song, crema_d, tess, savee, emodb, own or synthetic. Default: ravdess if there is one."
+        help="ravdess, ravdess_song, crema_d, tess, savee, emodb, own or synthetic; several as tess+emodb. "
+        "Default: ravdess if there is one."
     ),
 ]
 Root = Annotated[Path | None, typer.Option(help="Folder of the corpus. Default: under SERCORE_DATA or data/.")]
@@ -48,7 +49,7 @@ Csv = Annotated[Path | None, typer.Option("--csv", help="Also write the table he
 Seeds = Annotated[str, typer.Option(help="Numbers with commas between, such as 0,1,2.")]
 Folds = Annotated[str | None, typer.Option(help="Names with commas between, such as 0,1. Default: all.")]
 Epochs = Annotated[int | None, typer.Option(help="Default: the documented recipe's; few on synthetic speech.")]
-Warp = Annotated[bool, typer.Option("--warp", help="Vary every clip anew each epoch, for twice as many.")]
+Title = Annotated[str, typer.Option("--recipe", help="house, warped, any_voice, …: see sercore.experiments.RECIPES.")]
 
 
 def _note_synthetic(corpus):
@@ -57,12 +58,15 @@ def _note_synthetic(corpus):
 
 
 def _load(corpus, root):
-    from sercore.corpora import load_corpus
+    from sercore.corpora import load_corpora, load_corpus
 
     # A folder given without a corpus is RAVDESS: real speech must not pass for synthetic.
     name = corpus or ("ravdess" if root or settings.profile() == "full" else "synthetic")
     _note_synthetic(name)
-    clips = load_corpus(name, root)
+    names = name.split("+")
+    if root and len(names) > 1:
+        raise ConfigError(f"Bad root {str(root)!r} for {name}: expected one corpus; SERCORE_DATA holds several.")
+    clips = load_corpora(names) if len(names) > 1 else load_corpus(name, root)
     typer.echo(f"{name}: {len(clips)} clips of {clips['speaker'].nunique()} speakers.", err=True)
     return clips
 
@@ -73,8 +77,7 @@ def _numbers(seeds):
     return tuple(map(int, seeds.split(",")))
 
 
-def _recipe(clips, model, epochs, warp=False):
-    from sercore.augment import SpectrogramWarp
+def _recipe(clips, model, epochs, title="house"):
     from sercore.experiments import recipe_for
     from sercore.models import MODELS
 
@@ -82,7 +85,7 @@ def _recipe(clips, model, epochs, warp=False):
     if model not in (known := sorted(set(MODELS) - {"ensemble"})):
         raise ConfigError(f"Bad model {model!r}: expected one of {known}.")
     profile = os.environ.get("SERCORE_PROFILE") or ("smoke" if "synthetic" in set(clips["corpus"]) else "full")
-    recipe = recipe_for(profile, model=model, **({"warp": SpectrogramWarp()} if warp else {}))
+    recipe = recipe_for(profile, title=title, model=model)
     return recipe if epochs is None else replace(recipe, train=replace(recipe.train, epochs=epochs))
 
 
@@ -166,7 +169,7 @@ def timeline(file: Path, hop_s: float = 1.0, checkpoint: Checkpoint = None, csv:
 
 @app.command()
 def train(corpus: Corpus = None, root: Root = None, out: Path = Path("model.safetensors"), model: str = "cnn",
-          epochs: Epochs = None, seeds: Seeds = "0", warp: Warp = False,
+          epochs: Epochs = None, seeds: Seeds = "0", recipe: Title = "house",
           hold_out: Annotated[str, typer.Option(help="Speakers to leave out: ravdess-01,ravdess-02.")] = ""):  # fmt: skip
     """Train on every speaker, and write a checkpoint; several seeds make an ensemble. A killed run resumes."""
     from sercore.experiments import train_final
@@ -176,7 +179,7 @@ def train(corpus: Corpus = None, root: Root = None, out: Path = Path("model.safe
     if unknown := left_out - set(clips["speaker"]):
         raise ConfigError(f"Bad speakers {sorted(unknown)}: expected some of {sorted(clips['speaker'].unique())}.")
     clips = clips[~clips["speaker"].isin(left_out)].reset_index(drop=True)
-    facts = train_final(clips, out, recipe=_recipe(clips, model, epochs, warp), seeds=seeds)
+    facts = train_final(clips, out, recipe=_recipe(clips, model, epochs, recipe), seeds=seeds)
     typer.echo(f"{out}: trained on {len(facts['train_speakers'])} speakers in {facts['minutes']:.1f} minutes.")
     typer.echo("How good such a model is on people it has not heard: `sercore crossval`.")
 
@@ -221,7 +224,7 @@ def _results_dir(clips, *, trial):
 
 @app.command()
 def crossval(model: str = "cnn", corpus: Corpus = None, root: Root = None, protocol: str = "speaker_5fold",
-             seeds: Seeds = "0", folds: Folds = None, epochs: Epochs = None, warp: Warp = False,
+             seeds: Seeds = "0", folds: Folds = None, epochs: Epochs = None, recipe: Title = "house",
              transductive: Annotated[bool, typer.Option("--transductive", help="Normalise by speaker.")] = False):  # fmt: skip
     """Train and test over the folds of a protocol; several seeds also as an ensemble. A killed run resumes."""
     import pandas as pd
@@ -231,7 +234,7 @@ def crossval(model: str = "cnn", corpus: Corpus = None, root: Root = None, proto
 
     seeds, clips = _numbers(seeds), _load(corpus, root)
     results_dir = _results_dir(clips, trial=root or epochs)
-    recipe = replace(_recipe(clips, model, epochs, warp), transductive=transductive)
+    recipe = replace(_recipe(clips, model, epochs, recipe), transductive=transductive)
     table = room.cross_validate(clips, protocol=protocol, recipe=recipe, seeds=seeds,
                                 folds=folds.split(",") if folds else None, results_dir=results_dir)  # fmt: skip
     _show(table.drop(columns=["parameters", "commit"]))
@@ -264,13 +267,13 @@ def ablate(corpus: Corpus = None, root: Root = None, seeds: Seeds = "0", folds: 
 
 @app.command()
 def noise(model: str = "cnn", corpus: Corpus = None, root: Root = None, seeds: Seeds = "0", epochs: Epochs = None,
-          warp: Warp = False):  # fmt: skip
+          recipe: Title = "house"):  # fmt: skip
     """Score the networks of `sercore crossval` on unseen speakers in white noise and babble."""
     from sercore import studies as room
 
     seeds, clips = _numbers(seeds), _load(corpus, root)
     results_dir = _results_dir(clips, trial=root or epochs)
-    recipe = _recipe(clips, model, epochs, warp)
+    recipe = _recipe(clips, model, epochs, recipe)
     _show(room.noise_robustness(clips, recipe=recipe, seeds=seeds, results_dir=results_dir))
     typer.echo(f"Recorded in {results_dir}", err=True)
 

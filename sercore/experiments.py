@@ -14,11 +14,11 @@ from sercore import settings
 from sercore.augment import SpectrogramWarp, WaveformAugment
 from sercore.dataset import TrainingSet
 from sercore.errors import ConfigError
-from sercore.evaluate import fit_temperature, scores, targets_of
+from sercore.evaluate import fit_temperature, on_shared_labels, scores, targets_of
 from sercore.features import FeatureConfig, extract
-from sercore.models import MODELS, Ensemble, all_options, count_parameters, predict_logits, save_checkpoint
+from sercore.models import MODELS, Ensemble, all_options, count_parameters, predict_logits, save_checkpoint, softmax
 from sercore.models.transcript_rnn import word_numbers
-from sercore.results import RESULT_COLUMNS, commit, out_of_fold_table, record, results_dir_of
+from sercore.results import RESULT_COLUMNS, commit, out_of_fold_table, record, record_name, results_dir_of
 from sercore.splits import hold_out_validation, make_folds
 from sercore.train import TrainConfig, fit, processes
 
@@ -27,6 +27,24 @@ logger = logging.getLogger(__name__)
 #: Epochs of the designs for whom one takes four to seven times as long as for the house CNN (bf16, one thread).
 EPOCHS = {"cnn_transformer": 30, "resnet18": 20}
 
+#: What the recipes of these names change in the documented one. Those after "warped" are for voices, rooms and
+#: microphones that no corpus at hand has: no copies, whose kinds of change the warp has too, and 40 epochs.
+_VOICES = {"copies": 0, "train": TrainConfig(epochs=40)}
+_CLIP = {"features": FeatureConfig(level="clip")}
+RECIPES = {
+    "house": {},
+    "warped": {"warp": SpectrogramWarp()},
+    "fixed_level": _VOICES | {"warp": SpectrogramWarp()},
+    "any_gain": _VOICES | {"warp": SpectrogramWarp(max_gain_db=20.0)},
+    "clip_level": _VOICES | _CLIP | {"warp": SpectrogramWarp()},
+    "any_microphone": _VOICES | _CLIP | {"warp": SpectrogramWarp(max_gain_db=3.0, equalizer_db=6.0, channel_share=0.4)},
+    "any_voice": _VOICES | _CLIP | {
+        "warp": SpectrogramWarp(
+            max_gain_db=3.0, equalizer_db=6.0, channel_share=0.4, max_shift_bands=3.0, max_stretch=0.15
+        )
+    },
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -34,6 +52,8 @@ class Recipe:
 
     Attributes
     ----------
+    title : str
+        Key of `RECIPES`; changes nothing but the name of the scores.
     model : str
     model_config : dict
         Options of the architecture.
@@ -55,6 +75,7 @@ class Recipe:
     train : TrainConfig
     """
 
+    title: str = "house"
     model: str = "cnn"
     model_config: dict = field(default_factory=dict)
     features: FeatureConfig = FeatureConfig()
@@ -72,26 +93,28 @@ class Recipe:
     @property
     def name(self):
         """What its scores are recorded under."""
-        return self.model + "_warped" * bool(self.warp) + "_transductive" * self.transductive
+        return self.model + f"_{self.title}" * (self.title != "house") + "_transductive" * self.transductive
 
     @property
     def key(self):
         """Short fingerprint of all but the seed, for names of folders."""
         settled = asdict(replace(self, train=replace(self.train, seed=settings.SEED)))
         settled["model_config"] = all_options(self.model, self.model_config)
-        del settled["calibrate"]  # the trainings are the same
+        del settled["calibrate"], settled["title"]  # the trainings are the same
         if not self.warp:
             del settled["warp"]  # so that runs older than this option are found
         return hashlib.blake2b(json.dumps(settled, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
-def recipe_for(profile=None, **changes):
-    """Give the documented recipe of a profile.
+def recipe_for(profile=None, *, title="house", **changes):
+    """Give a documented recipe in a profile.
 
     Parameters
     ----------
     profile : {"full", "smoke"}, optional
         Default: `settings.profile()`. "smoke" trains a few epochs on the synthetic corpus.
+    title : str
+        A key of `RECIPES`.
     **changes
         Other fields of `Recipe`. By default the designs of others are trained as the house CNN is, but for `EPOCHS`,
         and without a temperature, which changes no answer. With a `warp`, training lasts twice as long: what is
@@ -100,8 +123,16 @@ def recipe_for(profile=None, **changes):
     Returns
     -------
     recipe : Recipe
+
+    Raises
+    ------
+    ConfigError
+        If there is no recipe of that title.
     """
-    recipe = Recipe(**changes)
+    if title not in RECIPES:
+        raise ConfigError(f"Bad recipe {title!r}: expected one of {list(RECIPES)}.")
+    changes = RECIPES[title] | changes
+    recipe = Recipe(title=title, **changes)
     if recipe.model == "resnet18" and "model_config" not in changes:
         recipe = replace(recipe, model_config={"pretrained": True})
     if recipe.model != "cnn" and "calibrate" not in changes:
@@ -109,11 +140,15 @@ def recipe_for(profile=None, **changes):
     if recipe.model in EPOCHS and "train" not in changes:
         recipe = replace(recipe, train=replace(recipe.train, epochs=EPOCHS[recipe.model]))
     if recipe.warp and "train" not in changes:
-        recipe = replace(recipe, train=replace(recipe.train, epochs=2 * recipe.train.epochs))
+        longer = {"epochs": 2 * recipe.train.epochs, "patience": 2 * recipe.train.patience}
+        recipe = replace(recipe, train=replace(recipe.train, **longer))
     if (profile or settings.profile()) == "smoke":
         # Few clips make few steps: smaller batches, and a mean of the weights with a shorter memory.
         recipe = replace(
-            recipe, copies=1, n_val_speakers=2, train=replace(recipe.train, epochs=8, batch_size=16, ema_decay=0.9)
+            recipe,
+            copies=min(recipe.copies, 1),
+            n_val_speakers=2,
+            train=replace(recipe.train, epochs=8, batch_size=16, ema_decay=0.9),
         )
     if MODELS[recipe.model].kind in ("egemaps", "compare"):
         recipe = replace(recipe, copies=0)  # as the field does it; and openSMILE takes its time
@@ -316,7 +351,8 @@ def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), seeds=(s
         Names of the folds to run; default all.
     results_dir : str or Path, optional
         Default: as `sercore.results.results_dir_of`. Scores go to ``{model}_{protocol}.csv``, probabilities to
-        ``out_of_fold/{model}_{protocol}_seed{seed}.csv``.
+        ``out_of_fold/{model}_{protocol}_seed{seed}.csv``. On a corpus that was left out, scores are those
+        `on_shared_labels`.
     progress : bool
 
     Returns
@@ -334,15 +370,20 @@ def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), seeds=(s
     rows = []
 
     def score(name, seed, fold, logits, facts):
+        temperature, truth = facts["temperature"], targets[fold.test]
+        proba = softmax(logits, temperature=temperature)
+        if protocol == "leave_one_corpus_out":
+            heard = prepared.clips["emotion"].drop(fold.test).unique()
+            proba, truth = on_shared_labels(proba, truth, heard=heard)
         rows.append({
             "model": name, "protocol": protocol, "fold": fold.name, "seed": seed, "n_test": len(fold.test),
-            **scores(targets[fold.test], logits.argmax(axis=1)), **facts, "commit": commit(),
+            **scores(truth, proba.argmax(axis=1)), **facts, "commit": commit(),
         })  # fmt: skip
-        temperature = rows[-1].pop("temperature")
-        record(results_dir / f"{name}_{protocol}.csv", pd.DataFrame(rows[-1:])[list(RESULT_COLUMNS)],
+        file = record_name(prepared.clips, name, protocol)
+        record(results_dir / f"{file}.csv", pd.DataFrame(rows[-1:])[list(RESULT_COLUMNS)],
                keys=["model", "protocol", "fold", "seed"])  # fmt: skip
         part = out_of_fold_table(prepared.clips.iloc[fold.test], logits, fold=fold.name, temperature=temperature)
-        record(results_dir / "out_of_fold" / f"{name}_{protocol}_seed{seed}.csv", part, keys=["clip"])
+        record(results_dir / "out_of_fold" / f"{file}_seed{seed}.csv", part, keys=["clip"])
         logger.info("%s, fold %s, seed %s: UAR %.3f", name, fold.name, seed, rows[-1]["uar"])
 
     for fold in all_folds if folds is None else [fold for fold in all_folds if fold.name in folds]:
@@ -356,7 +397,7 @@ def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), seeds=(s
             logits = predict_logits(model, [prepared.features[i] for i in fold.test], config=recipe.features)
             # The same design, but another experiment: weights that could be fetched when it was run.
             name = recipe.name + "_imagenet" * getattr(model, "pretrained", False)
-            facts = {key: facts[key] for key in ("temperature", "epochs", "minutes", "device")}
+            facts = {key: facts.get(key) for key in ("temperature", "val_uar", "epochs", "minutes", "device")}
             members.append((logits, facts | {"parameters": count_parameters(model)}))
             score(name, seed, fold, *members[-1])
         if len(seeds) > 1:

@@ -8,13 +8,13 @@ import pandas as pd
 from sercore import settings
 from sercore.errors import ConfigError
 from sercore.evaluate import PROBA_COLUMNS
-from sercore.models import softmax
+from sercore.models import MODELS, softmax
 from sercore.train import processes
 
-#: Columns of data/results/*.csv, one row a fold.
+#: Columns of data/results/*.csv, one row a fold. ``val_uar`` is the best of the first training, where there was one.
 RESULT_COLUMNS = (
-    "model", "protocol", "fold", "seed", "n_test", "accuracy", "uar", "macro_f1", "parameters", "epochs", "minutes", "device",
-    "commit",
+    "model", "protocol", "fold", "seed", "n_test", "accuracy", "uar", "macro_f1", "val_uar", "parameters", "epochs",
+    "minutes", "device", "commit",
 )  # fmt: skip
 
 
@@ -36,6 +36,24 @@ def results_dir_of(clips, results_dir=None):
         return Path(results_dir)
     synthetic = "synthetic" in set(clips["corpus"])
     return settings.runs_dir() / "synthetic_results" if synthetic else settings.results_dir()
+
+
+def record_name(clips, model, protocol):
+    """Name the file that holds a model's scores under a protocol.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Tells the corpora, which are part of the name unless it is RAVDESS alone, or synthetic speech.
+    model, protocol : str
+
+    Returns
+    -------
+    name : str
+        Without suffix.
+    """
+    corpora = "+".join(sorted(clips["corpus"].unique()))
+    return f"{model}_{protocol}" if corpora in ("ravdess", "synthetic") else f"{model}_{corpora}_{protocol}"
 
 
 def read_scores(clips, *, model="cnn", protocol="speaker_5fold", seed=settings.SEED, results_dir=None):
@@ -61,22 +79,43 @@ def read_scores(clips, *, model="cnn", protocol="speaker_5fold", seed=settings.S
     ConfigError
         If there are none.
     """
-    path = results_dir_of(clips, results_dir) / f"{model}_{protocol}.csv"
-    _check_recorded(path, model, protocol)
+    path = results_dir_of(clips, results_dir) / f"{record_name(clips, model, protocol)}.csv"
+    _check_recorded(path, clips, model, protocol)
     table = pd.read_csv(path, dtype={"fold": str, "commit": str})
     return (table if seed is None else table[table["seed"] == seed]).reset_index(drop=True)
 
 
-def _words(model):
+def design_of(name):
+    """Tell the architecture behind the name that scores are recorded under, and what is left of the name.
+
+    Parameters
+    ----------
+    name : str
+        Such as "cnn_warped_ensemble".
+
+    Returns
+    -------
+    model, rest : str
+        Such as "cnn" and "_warped_ensemble".
+    """
+    model = max((known for known in MODELS if name.startswith(known)), key=len, default=name)
+    return model, name.removeprefix(model)
+
+
+def _words(clips, name):
     """What to type after a command to get the scores recorded under a name."""
-    seeds = " --seeds 0,1,2" if model.endswith("_ensemble") else ""
-    model = model.removesuffix("_ensemble")
-    return f"--model {model.removesuffix('_warped')}{' --warp' * model.endswith('_warped')}{seeds}"
+    model, rest = design_of(name)
+    title = rest.removesuffix("_ensemble").removesuffix("_transductive").removesuffix("_imagenet")
+    corpora = "+".join(sorted(clips["corpus"].unique()))
+    words = [f"--model {model}", f"--recipe {title[1:]}" * bool(title), "--transductive" * ("_transductive" in rest),
+             "--seeds 0,1,2" * rest.endswith("_ensemble"), f"--corpus {corpora}" * (corpora != "ravdess")]  # fmt: skip
+    return " ".join(filter(None, words))
 
 
-def _check_recorded(path, model, protocol):
+def _check_recorded(path, clips, model, protocol):
     if not path.is_file():
-        raise ConfigError(f"No scores at {path.name}: run `sercore crossval {_words(model)} --protocol {protocol}`.")
+        words = f"sercore crossval {_words(clips, model)} --protocol {protocol}"
+        raise ConfigError(f"No scores at {path.name}: run `{words}`.")
 
 
 def read_out_of_fold(
@@ -101,8 +140,8 @@ def read_out_of_fold(
     proba : np.ndarray [shape=(n, len(columns))]
         Each from the one model that had not met the clip (nor, by speaker, its speaker).
     """
-    path = results_dir_of(clips, results_dir) / "out_of_fold" / f"{model}_{protocol}_seed{seed}.csv"
-    _check_recorded(path, model, protocol)
+    path = results_dir_of(clips, results_dir) / "out_of_fold" / f"{record_name(clips, model, protocol)}_seed{seed}.csv"
+    _check_recorded(path, clips, model, protocol)
     recorded = pd.read_csv(path, index_col="clip")
     names = clips["path"].map(lambda p: Path(p).stem)
     known = names.isin(recorded.index).to_numpy()
@@ -134,7 +173,7 @@ def read_table(clips, name, *, results_dir=None):
     if not path.is_file():
         command = "ablate" if name == "ablation" else name
         if name.startswith("noise_"):
-            command = f"noise {_words(name.removeprefix('noise_').removesuffix('_speaker_5fold'))}"
+            command = f"noise {_words(clips, name.removeprefix('noise_').removesuffix('_speaker_5fold'))}"
         raise ConfigError(f"No table at {path.name}: run `sercore {command}`.")
     return pd.read_csv(path, dtype={"fold": str, "commit": str})
 

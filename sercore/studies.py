@@ -12,21 +12,39 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 from sklearn.metrics import cohen_kappa_score
+from sklearn.model_selection import GroupKFold
 
 from sercore import settings
 from sercore.audio import load_audio
 from sercore.augment import SpectrogramWarp, add_babble, add_noise
 from sercore.corpora.synthetic import synthesize
 from sercore.errors import ConfigError
-from sercore.evaluate import bootstrap_interval, expected_calibration_error, paired_difference, scores, targets_of
+from sercore.evaluate import (
+    bootstrap_interval,
+    expected_calibration_error,
+    on_shared_labels,
+    paired_difference,
+    scores,
+    selective_accuracy,
+    targets_of,
+)
 from sercore.experiments import Recipe, prepare, runs_dir_of, train_and_refit, train_fold
 from sercore.features import FeatureConfig, compute, extract
 from sercore.labels import EMOTIONS
 from sercore.models import HOUSE, MODELS, build_model, count_parameters, load_checkpoint, predict_logits, softmax
 from sercore.models.cnn import WIDTHS
 from sercore.models.transcript_rnn import word_numbers
-from sercore.results import RESULT_COLUMNS, commit, read_out_of_fold, read_scores, record, results_dir_of
-from sercore.splits import make_folds
+from sercore.results import (
+    RESULT_COLUMNS,
+    commit,
+    design_of,
+    read_out_of_fold,
+    read_scores,
+    record,
+    record_name,
+    results_dir_of,
+)
+from sercore.splits import Fold, make_folds
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +79,8 @@ def ablation_variants(recipe):
     def training(**changes):
         return replace(recipe, train=replace(recipe.train, **changes))
 
-    longer = replace(training(epochs=2 * recipe.train.epochs), warp=SpectrogramWarp())
+    twice = training(epochs=2 * recipe.train.epochs, patience=2 * recipe.train.patience)
+    longer = replace(twice, warp=SpectrogramWarp())
     return {
         "recipe": recipe,
         "40 mel bands": spectrum(n_mels=40),
@@ -76,7 +95,7 @@ def ablation_variants(recipe):
         "no label smoothing": training(label_smoothing=0.0),
         "no running mean": training(ema_decay=0.0),
         "half the epochs": training(epochs=max(1, recipe.train.epochs // 2)),
-        "twice the epochs": training(epochs=2 * recipe.train.epochs),
+        "twice the epochs": twice,
         "plain residual blocks": replace(recipe, model="resnet_blocks", model_config={}),
         "warped": replace(recipe, warp=SpectrogramWarp()),
         "warped and twice the epochs": longer,
@@ -199,7 +218,8 @@ def noise_robustness(clips, *, recipe=Recipe(), seeds=(settings.SEED,), protocol
             "ece": expected_calibration_error(p, targets), "commit": commit(),
         })  # fmt: skip
     table = pd.DataFrame(rows)
-    record(results_dir / f"noise_{table['model'][0]}_{protocol}.csv", table, keys=["model", "noise", "snr_db"])
+    file = record_name(prepared.clips, table["model"][0], protocol)
+    record(results_dir / f"noise_{file}.csv", table, keys=["model", "noise", "snr_db"])
     return table
 
 
@@ -275,13 +295,13 @@ def zoo_model(name):
     Parameters
     ----------
     name : str
-        A key of `sercore.models.MODELS`, or such a key with ``_imagenet``, ``_warped`` or ``_ensemble`` after it.
+        A key of `sercore.models.MODELS`, perhaps with a recipe's title and ``_ensemble`` after it.
 
     Returns
     -------
     model : torch.nn.Module
     """
-    member = name.removesuffix("_ensemble").removesuffix("_warped").removesuffix("_imagenet")
+    member, _ = design_of(name)
     return build_model("ensemble", member=member) if name.endswith("_ensemble") else build_model(member)
 
 
@@ -394,6 +414,119 @@ def shared_errors(clips, *, models, protocol="speaker_5fold", seed=settings.SEED
     commonest = [EMOTIONS[np.bincount(row).argmax()] for row in answers]
     heard = heard.assign(n_right=right.sum(axis=1), taken_for=commonest)
     return pd.DataFrame(kappa, index=list(models), columns=list(models)), heard
+
+
+def corpora_table(clips, *, models, seed=settings.SEED, results_dir=None):
+    """Lay side by side how models do on corpora that were left out of their training.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Of all the corpora.
+    models : sequence of str
+        With records of ``sercore crossval --protocol leave_one_corpus_out``. Those without are left out.
+    seed : int
+    results_dir : str or Path, optional
+        As in `cross_validate`.
+
+    Returns
+    -------
+    table : pd.DataFrame
+        One row a model and left-out corpus: ``model, tested_on, n_test, n_emotions, uar, low, high`` (95 % interval
+        over speakers; NaN for fewer than four), ``ece, confidence`` (mean), ``surest_third`` (accuracy of the most
+        confident third), ``top_label, top_share`` (of the most frequent answer) and ``val_uar`` (on the corpus that
+        the first training was validated on). All but the last over the shared emotions, see `on_shared_labels`.
+
+    Raises
+    ------
+    ConfigError
+        If nothing is recorded.
+    """
+    protocol, rows = "leave_one_corpus_out", []
+    for model in models:
+        recorded = _recorded_scores(clips, model, protocol, seed, results_dir_of(clips, results_dir))
+        if recorded.empty:
+            continue
+        tested, probas = read_out_of_fold(clips, model=model, protocol=protocol, seed=seed, results_dir=results_dir)
+        for fold in recorded.itertuples():
+            here = (tested["corpus"] == fold.fold).to_numpy()
+            heard = clips.loc[clips["corpus"] != fold.fold, "emotion"].unique()
+            row = judge(tested[here], probas[here], heard=heard)
+            rows.append({"model": model, "tested_on": fold.fold, **row, "val_uar": fold.val_uar})
+    if not rows:
+        raise ConfigError(f"No scores of {list(models)}: run `sercore crossval --protocol {protocol}`.")
+    return pd.DataFrame(rows)
+
+
+def judge(clips, proba, *, heard=EMOTIONS):
+    """Score answers on a corpus that was not trained on, over the emotions it shares with the training.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame [shape=(n, ...)]
+    proba : np.ndarray [shape=(n, 8)]
+    heard : sequence of str
+        Emotions in the training data.
+
+    Returns
+    -------
+    row : dict
+        ``n_test`` to ``top_share`` of `corpora_table`.
+    """
+    proba, truth = on_shared_labels(proba, targets_of(clips), heard=heard)
+    clips = clips.assign(emotion=[EMOTIONS[k] for k in truth])
+    answers = np.bincount(proba.argmax(axis=1), minlength=len(EMOTIONS))
+    few = clips["speaker"].nunique() < 4
+    low, high = (np.nan, np.nan) if few else bootstrap_interval(clips, proba)
+    return {
+        "n_test": len(clips), "n_emotions": len(np.unique(truth)), "uar": scores(truth, proba.argmax(axis=1))["uar"],
+        "low": low, "high": high, "ece": expected_calibration_error(proba, truth),
+        "confidence": proba.max(axis=1).mean(), "surest_third": selective_accuracy(proba, truth, share=1 / 3),
+        "top_label": EMOTIONS[answers.argmax()], "top_share": answers.max() / len(clips),
+    }  # fmt: skip
+
+
+def corpus_matrix(clips, *, recipe=Recipe(), results_dir=None, progress=True):
+    """Train on each corpus alone and test on every one: on its own by speaker, on the others whole.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Of several corpora.
+    recipe : Recipe
+    results_dir : str or Path, optional
+        Default: as `sercore.results.results_dir_of`; scores go to ``matrix_{model}.csv``.
+    progress : bool
+
+    Returns
+    -------
+    table : pd.DataFrame
+        ``model, trained_on, tested_on`` and what `judge` gives. Within a corpus it is five networks (or as many as
+        there are speakers), each tested on speakers that it has not heard.
+    """
+    results_dir, rows = results_dir_of(clips, results_dir), []
+    prepared = prepare(clips, recipe=recipe, progress=progress)
+    clips, runs = prepared.clips, runs_dir_of(prepared.clips, recipe) / "matrix"
+    corpora, nobody = clips["corpus"].to_numpy(), np.array([], dtype=int)
+    for trained in np.unique(corpora):
+        own, proba = np.flatnonzero(corpora == trained), np.zeros((len(clips), len(EMOTIONS)))
+        speakers = clips["speaker"].iloc[own]
+        parts = GroupKFold(min(5, speakers.nunique())).split(own, groups=speakers)
+        folds = [Fold(str(k), own[train], nobody, own[test]) for k, (train, test) in enumerate(parts)]
+        for fold in [*folds, Fold("all", own, nobody, np.flatnonzero(corpora != trained))]:
+            run_dir = runs / trained / fold.name
+            model, _ = train_and_refit(
+                prepared, fold, recipe=recipe, calibrate=False, run_dir=run_dir, progress=progress
+            )
+            logits = predict_logits(model, [prepared.features[i] for i in fold.test], config=recipe.features)
+            proba[fold.test] = softmax(logits)
+        for tested in np.unique(corpora):
+            here = corpora == tested
+            row = judge(clips[here], proba[here], heard=clips["emotion"].iloc[own].unique())
+            rows.append({"model": recipe.name, "trained_on": trained, "tested_on": tested, **row, "commit": commit()})
+    table = pd.DataFrame(rows)
+    record(results_dir / f"matrix_{recipe.name}.csv", table, keys=["trained_on", "tested_on"])
+    return table
 
 
 def ablation_differences(table, *, reference="recipe"):

@@ -135,7 +135,7 @@ def test_a_comparison_without_the_recipe_is_refused():
         ("ablation", "sercore ablate`"),
         ("noise_two_channel_speaker_5fold", "sercore noise --model two_channel`"),
         ("noise_cnn_ensemble_speaker_5fold", "sercore noise --model cnn --seeds 0,1,2`"),
-        ("noise_cnn_warped_ensemble_speaker_5fold", "sercore noise --model cnn --warp --seeds 0,1,2`"),
+        ("noise_cnn_warped_ensemble_speaker_5fold", "sercore noise --model cnn --recipe warped --seeds 0,1,2`"),
         ("transfer", "sercore transfer`"),
     ],
 )
