@@ -18,6 +18,7 @@ from sercore.evaluate import fit_temperature, on_shared_labels, scores, targets_
 from sercore.features import FeatureConfig, extract
 from sercore.models import MODELS, Ensemble, all_options, count_parameters, predict_logits, save_checkpoint, softmax
 from sercore.models.transcript_rnn import word_numbers
+from sercore.novelty import fit_novelty
 from sercore.results import RESULT_COLUMNS, commit, out_of_fold_table, record, record_name, results_dir_of
 from sercore.splits import hold_out_validation, make_folds
 from sercore.train import TrainConfig, fit, processes
@@ -476,7 +477,9 @@ def train_final(clips, path, *, recipe=Recipe(), seeds=(settings.SEED,), info=No
         "parameters": count_parameters(model),
         "commit": commit(),
     } | (info or {})
+    pictures = MODELS[recipe.model].kind == "log_mel"
+    novelty = fit_novelty(prepared.features, prepared.clips["speaker"]) if pictures else None
     if processes().is_main_process:
         save_checkpoint(path, model, name=name, model_config=model_config, feature_config=recipe.features,
-                        temperature=temperature, info=facts)  # fmt: skip
+                        temperature=temperature, info=facts, novelty=novelty)  # fmt: skip
     return facts

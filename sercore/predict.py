@@ -98,9 +98,11 @@ class Predictor:
             If the recording cannot be used.
         """
         y = self.load(recording)
-        proba = self._probabilities(y)
+        feature = self._feature(y)
+        proba = self._probabilities(feature)
         label = EMOTIONS[int(proba.argmax())]
-        warnings = _distrust(y, self.config.sr, proba)
+        novelty = self.metadata["novelty"](feature) if self.metadata["novelty"] else 0.0
+        warnings = _distrust(y, self.config.sr, proba, novelty)
         return Prediction(
             label,
             float(proba.max()),
@@ -186,7 +188,7 @@ class Predictor:
             row = {"start_s": start_s, "end_s": min(start_s + window_s, duration_s), "label": "silence"}
             y = self._part(recording, start_s, window_s)
             if y is not None:
-                proba = self._probabilities(y)
+                proba = self._probabilities(self._feature(y))
                 row |= {"label": EMOTIONS[int(proba.argmax())], "confidence": proba.max()} | dict(
                     zip(EMOTIONS, proba, strict=True)
                 )
@@ -205,12 +207,15 @@ class Predictor:
             return None
         return y if level_dbfs(y) >= MIN_LEVEL_DBFS else None
 
-    def _probabilities(self, y):
-        logits = predict_logits(self.model, [compute(y, config=self.config)], config=self.config)
+    def _feature(self, y):
+        return compute(y, config=self.config, kind=self.model.kind)
+
+    def _probabilities(self, feature):
+        logits = predict_logits(self.model, [feature], config=self.config)
         return softmax(logits[0], temperature=self.temperature)
 
 
-def _distrust(y, sr, proba):
+def _distrust(y, sr, proba, novelty):
     """Say in words what speaks against believing a prediction."""
     speech = trim_silence(y)
     speech_s, level, dynamic_db = len(speech) / sr, level_dbfs(speech), _dynamic_db(speech)
@@ -224,6 +229,7 @@ def _distrust(y, sr, proba):
         > MAX_CLIPPED_SHARE,
         f"No speech found: the level moves by {dynamic_db:.0f} dB only, speech moves more.": dynamic_db
         < MIN_DYNAMIC_DB,
+        "Unlike the training data: it sounds like none of the voices and microphones there.": novelty > 1,
         f"Not sure: {first} or {second}.": proba.max() < MIN_CONFIDENCE,
     }
     return tuple(text for text, holds in checks.items() if holds)

@@ -22,6 +22,7 @@ from sercore.models.resnet18 import ResNet18
 from sercore.models.resnet_blocks import ResNetBlocks
 from sercore.models.transcript_rnn import TranscriptRNN
 from sercore.models.two_channel import TwoChannel
+from sercore.novelty import Novelty
 from sercore.settings import write_atomic
 
 
@@ -56,6 +57,7 @@ MODELS = {
 #: Names that the house CNN's scores go by, the shipped one's first.
 HOUSE = ("cnn_warped_ensemble", "cnn_ensemble", "cnn_warped", "cnn")
 CHECKPOINT_VERSION = "1"
+_NOVELTY = ("mean", "precision")
 
 
 def build_model(name, **config):
@@ -188,7 +190,7 @@ def softmax(logits, *, temperature=1.0):
 
 
 def save_checkpoint(
-    path, model, *, name, model_config=None, feature_config=FeatureConfig(), temperature=1.0, info=None
+    path, model, *, name, model_config=None, feature_config=FeatureConfig(), temperature=1.0, info=None, novelty=None
 ):
     """Write weights and everything prediction needs into one safetensors file, whole or not at all.
 
@@ -205,6 +207,8 @@ def save_checkpoint(
         Of `softmax`, fitted on validation speakers.
     info : dict, optional
         What it was trained on, its scores, its licence: anything JSON holds.
+    novelty : sercore.novelty.Novelty, optional
+        The sound of its training clips.
 
     Returns
     -------
@@ -216,6 +220,9 @@ def save_checkpoint(
         "feature_config": asdict(feature_config), "emotions": EMOTIONS, "temperature": temperature, "info": info or {},
     }  # fmt: skip
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    if novelty:
+        metadata["novelty_limit"] = novelty.limit
+        weights |= {f"novelty.{key}": torch.tensor(getattr(novelty, key), dtype=torch.float32) for key in _NOVELTY}
     return write_atomic(path, save(weights, {key: json.dumps(value) for key, value in metadata.items()}))
 
 
@@ -248,7 +255,8 @@ def load_checkpoint(path):
     model : torch.nn.Module
         On the CPU, in evaluation mode.
     metadata : dict
-        ``model``, ``model_config``, ``feature_config`` (a FeatureConfig), ``emotions``, ``temperature``, ``info``.
+        ``model``, ``model_config``, ``feature_config`` (a FeatureConfig), ``emotions``, ``temperature``, ``info``,
+        and ``novelty`` (a Novelty, or None if it was not kept).
 
     Raises
     ------
@@ -272,8 +280,12 @@ def load_checkpoint(path):
     try:
         metadata["feature_config"] = FeatureConfig(**metadata["feature_config"])
         model = build_model(metadata["model"], **metadata["model_config"])
+        parts = [weights.pop(f"novelty.{key}", None) for key in _NOVELTY]
+        metadata["novelty"] = None
+        if limit := metadata.pop("novelty_limit", None):
+            metadata["novelty"] = Novelty(*(part.double().numpy() for part in parts), limit)
         model.load_state_dict(weights)
-    except (TypeError, KeyError, RuntimeError) as error:
+    except (TypeError, KeyError, RuntimeError, AttributeError) as error:
         raise ConfigError(
             f"Bad checkpoint {Path(path).name}: its weights or settings do not fit its model. ({error})"
         ) from error
