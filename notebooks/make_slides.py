@@ -37,7 +37,7 @@ from sercore.evaluate import (
 from sercore.experiments import recipe_for
 from sercore.labels import EMOTIONS
 from sercore.models import build_model, layer_table, load_checkpoint
-from sercore.predict import PRETRAINED
+from sercore.predict import VARIANTS
 from sercore.results import read_out_of_fold, read_scores, read_table
 
 HERE = Path(__file__).resolve().parent
@@ -66,7 +66,7 @@ def measure(results):
 
 
 def _network(clips, results):
-    metadata, cnn = load_checkpoint(PRETRAINED)[1], build_model("cnn").eval()
+    metadata, cnn = load_checkpoint(VARIANTS["ravdess"])[1], build_model("cnn").eval()
     config = metadata["feature_config"]
     layers = layer_table(cnn, torch.zeros(1, 1, config.n_mels, config.n_frames))
     return {
@@ -152,7 +152,7 @@ def _noise(clips, results):
 
 def _transfer(clips, results):
     table = read_table(clips, "transfer", results_dir=results)
-    table = table[table["model"] == PRETRAINED.stem].sort_values("uar", ignore_index=True)
+    table = table[table["model"] == VARIANTS["ravdess"].stem].sort_values("uar", ignore_index=True)
     corpora = [CORPORA[name] for name in table["tested_on"] if name in CORPORA]
     table = table.replace({"tested_on": {corpus.NAME: corpus.TITLE for corpus in corpora}})
     percent = (100 * table[["uar", "confidence"]]).round().astype(int).astype(str) + " %"

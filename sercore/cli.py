@@ -44,7 +44,7 @@ Corpus = Annotated[
     ),
 ]
 Root = Annotated[Path | None, typer.Option(help="Folder of the corpus. Default: under SERCORE_DATA or data/.")]
-Checkpoint = Annotated[Path | None, typer.Option(help="File from `sercore train`. Default: the shipped weights.")]
+Checkpoint = Annotated[str, typer.Option(help="any_voice, ravdess, or a file from `sercore train`.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Also write the table here, in full precision.")]
 Seeds = Annotated[str, typer.Option(help="Numbers with commas between, such as 0,1,2.")]
 Folds = Annotated[str | None, typer.Option(help="Names with commas between, such as 0,1. Default: all.")]
@@ -144,7 +144,7 @@ def sample(file: Path, emotion: str | None = None, speaker: int = 1):
 
 
 @app.command()
-def predict(files_or_folders: list[Path], checkpoint: Checkpoint = None, csv: Csv = None,
+def predict(files_or_folders: list[Path], checkpoint: Checkpoint = "any_voice", csv: Csv = None,
             as_json: Annotated[bool, typer.Option("--json", help="Print full-precision JSON.")] = False):  # fmt: skip
     """Recognise the emotion of each clip, in per cent. Exits with code 1 if any could not be used."""
     files = _audio_files(files_or_folders)
@@ -160,7 +160,7 @@ def predict(files_or_folders: list[Path], checkpoint: Checkpoint = None, csv: Cs
 
 
 @app.command()
-def timeline(file: Path, hop_s: float = 1.0, checkpoint: Checkpoint = None, csv: Csv = None):
+def timeline(file: Path, hop_s: float = 1.0, checkpoint: Checkpoint = "any_voice", csv: Csv = None):
     """Follow the emotion through a long recording, in per cent."""
     table = _predictor(checkpoint).timeline(file, hop_s=hop_s)
     _show(table)
@@ -185,9 +185,9 @@ def train(corpus: Corpus = None, root: Root = None, out: Path = Path("model.safe
 
 
 @app.command()
-def evaluate(checkpoint: Annotated[Path | None, typer.Argument()] = None, corpus: Corpus = None, root: Root = None,
+def evaluate(checkpoint: Annotated[str, typer.Argument()] = "ravdess", corpus: Corpus = None, root: Root = None,
              include_seen: Annotated[bool, typer.Option("--include-seen")] = False):  # fmt: skip
-    """Score a checkpoint (default: the shipped weights) on speakers it was not trained on."""
+    """Score a checkpoint (file or name) on speakers it was not trained on."""
     from sercore import evaluate as room
 
     predictor, clips = _predictor(checkpoint), _load(corpus, root)
@@ -279,14 +279,28 @@ def noise(model: str = "cnn", corpus: Corpus = None, root: Root = None, seeds: S
 
 
 @app.command()
-def transfer(corpus: str, root: Root = None, checkpoint: Checkpoint = None):
-    """Score a checkpoint (default: the shipped weights) on a corpus it was not trained on."""
+def matrix(corpus: Corpus = None, model: str = "cnn", recipe: Title = "any_voice", epochs: Epochs = None):
+    """Train on each of several corpora alone, and test on every one; on its own by speaker."""
     from sercore import studies as room
-    from sercore.predict import PRETRAINED
+
+    clips = _load(corpus, None)
+    if clips["corpus"].nunique() < 2:
+        raise ConfigError(f"Bad corpus {corpus!r}: expected several, such as ravdess+tess+emodb.")
+    results_dir = _results_dir(clips, trial=epochs)
+    table = room.corpus_matrix(clips, recipe=_recipe(clips, model, epochs, recipe), results_dir=results_dir)
+    _show(table.pivot(index="trained_on", columns="tested_on", values="uar").reset_index())
+    typer.echo(f"Recorded in {results_dir}", err=True)
+
+
+@app.command()
+def transfer(corpus: str, root: Root = None, checkpoint: Checkpoint = "ravdess"):
+    """Score a checkpoint (default: the shipped one that has heard RAVDESS alone) on a corpus it was not trained on."""
+    from sercore import studies as room
+    from sercore.predict import VARIANTS
 
     clips = _load(corpus, root)
-    results_dir = _results_dir(clips, trial=root or checkpoint)
-    table = room.transfer(clips, checkpoint or PRETRAINED, results_dir=results_dir)
+    results_dir = _results_dir(clips, trial=root or checkpoint not in VARIANTS)
+    table = room.transfer(clips, VARIANTS.get(checkpoint, checkpoint), results_dir=results_dir)
     for name, value in table.iloc[0].items():
         typer.echo(f"{name:12s} {value:.3f}" if isinstance(value, float) else f"{name:12s} {value}")
     typer.echo(f"Recorded in {results_dir}", err=True)

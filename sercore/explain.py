@@ -12,8 +12,6 @@ from sercore.features import compute, to_windows
 from sercore.labels import EMOTIONS
 from sercore.models import predict_logits, softmax
 
-#: Grad-CAM is left out: on 40 RAVDESS clips its coarse maps did no better in `deletion_curve` than random cells.
-METHODS = ("integrated_gradients",)
 #: Points of the path from silence to the clip: with these the weights of a RAVDESS clip miss their sum by about 1 %.
 N_STEPS = 24
 #: Random orders of the cells that `deletion_curve` averages over.
@@ -41,7 +39,7 @@ class Explanation:
     hop_s: float
 
 
-def explain(predictor, recording, *, emotion=None, method="integrated_gradients"):
+def explain(predictor, recording, *, emotion=None):
     """Weigh every cell of a clip's spectrogram by its part in the answer.
 
     The weights add up to what the emotion's logit has beyond that of silence (what padding looks like). The logit of
@@ -54,24 +52,26 @@ def explain(predictor, recording, *, emotion=None, method="integrated_gradients"
         As in `Predictor.predict`.
     emotion : str, optional
         Whose logit is explained; default the predicted label's.
-    method : {"integrated_gradients"}
-        Sundararajan et al. 2017, arXiv:1703.01365.
 
     Returns
     -------
     explanation : Explanation
+        By integrated gradients. Grad-CAM is left out: on 40 RAVDESS clips its coarse maps did no better in
+        `deletion_curve` than random cells.
 
     Raises
     ------
     AudioError
         If the recording cannot be used.
     ConfigError
-        If `emotion` or `method` is not known, or the network does not read log-mel.
+        If `emotion` is not known, or the network does not read log-mel.
+
+    References
+    ----------
+    Sundararajan et al. (2017), "Axiomatic Attribution for Deep Networks", ICML, arXiv:1703.01365.
     """
     if emotion not in (None, *EMOTIONS):
         raise ConfigError(f"Bad emotion {emotion!r}: expected one of {list(EMOTIONS)}, or None for the predicted one.")
-    if method not in METHODS:
-        raise ConfigError(f"Bad method {method!r}: expected one of {list(METHODS)}.")
     S_db, model, config = _log_mel(predictor, recording), predictor.model, predictor.config
     if emotion is None:
         emotion = EMOTIONS[int(predict_logits(model, [S_db], config=config)[0].argmax())]

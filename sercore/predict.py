@@ -14,8 +14,8 @@ from sercore.features import compute
 from sercore.labels import EMOTIONS
 from sercore.models import load_checkpoint, predict_logits, softmax
 
-#: The shipped weights; their model card lies beside them.
-PRETRAINED = Path(__file__).parent / "pretrained" / "cnn_ravdess.safetensors"
+#: The shipped networks by name, the default first; their model card lies beside them.
+VARIANTS = {name: Path(__file__).parent / "pretrained" / f"cnn_{name}.safetensors" for name in ("any_voice", "ravdess")}
 
 #: Speech shorter than this [s] says little; the shortest RAVDESS clip, trimmed, lasts 1.2 s.
 MIN_SPEECH_S = 1.0
@@ -62,7 +62,7 @@ class Predictor:
     Parameters
     ----------
     checkpoint : str or Path, optional
-        A ``.safetensors`` file from `sercore train`; default the shipped weights.
+        A ``.safetensors`` file from `sercore train`, or a name in `VARIANTS`; default "any_voice".
     device : str
         Where the network runs.
 
@@ -72,8 +72,8 @@ class Predictor:
         If the checkpoint is missing or damaged.
     """
 
-    def __init__(self, checkpoint=None, *, device="cpu"):
-        self.checkpoint = Path(checkpoint or PRETRAINED)
+    def __init__(self, checkpoint="any_voice", *, device="cpu"):
+        self.checkpoint = VARIANTS.get(str(checkpoint), Path(checkpoint))
         self.model, self.metadata = load_checkpoint(self.checkpoint)
         self.model.to(device)
         self.config = self.metadata["feature_config"]
@@ -267,15 +267,15 @@ def _predictor(checkpoint):
     return Predictor(checkpoint)
 
 
-def predict_emotion(recording, *, checkpoint=None):
-    """Recognise the emotion of one clip, with the shipped weights unless told otherwise.
+def predict_emotion(recording, *, checkpoint="any_voice"):
+    """Recognise the emotion of one clip, with the shipped network for any voice unless told otherwise.
 
     Parameters
     ----------
     recording : str, Path, binary file object, or tuple (y, sr)
         As in `Predictor.predict`.
     checkpoint : str or Path, optional
-        The network is loaded on the first call, and kept.
+        As in `Predictor`. The network is loaded on the first call, and kept.
 
     Returns
     -------

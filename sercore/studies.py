@@ -501,7 +501,7 @@ def corpus_matrix(clips, *, recipe=Recipe(), results_dir=None, progress=True):
     Returns
     -------
     table : pd.DataFrame
-        ``model, trained_on, tested_on`` and what `judge` gives. Within a corpus it is five networks (or as many as
+        ``model, trained_on, tested_on`` and what `judge` gives. Within a corpus it is three networks (or as many as
         there are speakers), each tested on speakers that it has not heard.
     """
     results_dir, rows = results_dir_of(clips, results_dir), []
@@ -511,7 +511,7 @@ def corpus_matrix(clips, *, recipe=Recipe(), results_dir=None, progress=True):
     for trained in np.unique(corpora):
         own, proba = np.flatnonzero(corpora == trained), np.zeros((len(clips), len(EMOTIONS)))
         speakers = clips["speaker"].iloc[own]
-        parts = GroupKFold(min(5, speakers.nunique())).split(own, groups=speakers)
+        parts = GroupKFold(min(3, speakers.nunique())).split(own, groups=speakers)
         folds = [Fold(str(k), own[train], nobody, own[test]) for k, (train, test) in enumerate(parts)]
         for fold in [*folds, Fold("all", own, nobody, np.flatnonzero(corpora != trained))]:
             run_dir = runs / trained / fold.name

@@ -45,7 +45,13 @@ LIVE_HOP_S, LIVE_WINDOWS = 1.0, 60
 ACCEPT = "audio/*,.wav,.flac,.ogg,.mp3,.aiff,.aif,.m4a,.mp4,.webm"
 
 _HERE = Path(__file__).parent
-_COLUMNS = ["file", "label", "confidence", *EMOTIONS, "duration_s", "warnings", "error"]
+#: What a visitor chooses from: the shipped networks, and what each is meant for.
+CHOICE = (
+    ("Any voice: for recordings of your own; trained on three corpora in two languages", "any_voice"),
+    ("RAVDESS: for clips of RAVDESS and its like; on these it is right more often", "ravdess"),
+)
+
+_COLUMNS = ["file", "model", "label", "confidence", *EMOTIONS, "duration_s", "warnings", "error"]
 _TIMES = ["start_s", "end_s", "label", "confidence", *EMOTIONS]
 _STYLE = f"<style>{(_HERE / 'widgets.css').read_text(encoding='utf-8')}</style>"
 # Small pictures with large letters: on a phone they are 300 px wide.
@@ -148,7 +154,8 @@ class Demo(widgets.VBox):
 
     Parameters
     ----------
-    predictor : sercore.predict.Predictor
+    predictor : sercore.predict.Predictor, optional
+        Default: the shipped ones, for the visitor to choose from.
     max_upload_mb : float > 0 [MB]
         A larger recording is refused.
     max_clips : int > 0
@@ -160,6 +167,8 @@ class Demo(widgets.VBox):
         Takes one recording or several; setting its `value` acts like a visitor's choice.
     microphone : Microphone
         Setting its `recording` acts like a finished recording; its `listen` feeds live audio.
+    variant : ipywidgets.RadioButtons
+        Which of the shipped networks answers from now on; not shown if the predictor was given.
     explanation : ipywidgets.Checkbox
         Whether a card shows what the network listened to.
     clear : ipywidgets.Button
@@ -175,17 +184,20 @@ class Demo(widgets.VBox):
     download : ipywidgets.HTML
         A link that holds that table as a CSV file; empty without recordings.
     clips : pd.DataFrame
-        That table, with the columns of `Predictor.predict_files`.
+        That table, with the columns of `Predictor.predict_files` and the ``model`` that answered.
     heard : pd.DataFrame
         The last `LIVE_WINDOWS` answers of the live timeline, with the columns of `Predictor.timeline`.
     """
 
-    def __init__(self, predictor, *, max_upload_mb=MAX_UPLOAD_MB, max_clips=MAX_CLIPS):
+    def __init__(self, predictor=None, *, max_upload_mb=MAX_UPLOAD_MB, max_clips=MAX_CLIPS):
         for option, value in (("max_upload_mb", max_upload_mb), ("max_clips", max_clips)):
             if not value > 0:
                 raise ConfigError(f"Bad {option} {value!r}: expected a number above 0.")
-        self._predictor, self._max_mb, self._max_clips = predictor, max_upload_mb, max_clips
-        self._live, self._rows, self._kept_bytes, self._n_spoken = _Live(predictor), [], deque(), 0
+        self._max_mb, self._max_clips = max_upload_mb, max_clips
+        self._rows, self._kept_bytes, self._n_spoken = [], deque(), 0
+        self._answer_by(predictor or Predictor(), predictor.checkpoint.stem if predictor else CHOICE[0][1])
+        self.variant = widgets.RadioButtons(options=CHOICE, description="Model:", layout={"width": "auto"})
+        self.variant.layout.display = "none" if predictor else ""
         self.upload = Upload(max_mb=max_upload_mb, hint=_hint(max_upload_mb))
         self.microphone = Microphone(self._on_live)
         self.explanation = widgets.Checkbox(True, description="Show what the network listened to", indent=False)
@@ -194,17 +206,27 @@ class Demo(widgets.VBox):
         self.results, self.live = widgets.VBox(), widgets.VBox().add_class("ser-live")
         self.upload.observe(self._on_upload, names="value")
         self.microphone.observe(self._on_recording, names="recording")
+        self.variant.observe(self._on_variant, names="value")
         self.clear.on_click(lambda _: self._forget())
         row = widgets.Layout(flex_flow="row wrap", align_items="center")
         ways = widgets.Box([self.upload, self.microphone], layout=_WRAP)
         self.upload.layout = self.microphone.layout = _HALF
         self.explanation.layout.width = "auto"
         controls = widgets.HBox([self.explanation, self.clear, self.download], layout=row)
-        parts = [widgets.HTML(_STYLE + _INTRO), ways, controls, self.status, self.live, self.results, self.table]
+        parts = [
+            widgets.HTML(_STYLE + _INTRO),
+            self.variant,
+            ways,
+            controls,
+            self.status,
+            self.live,
+            self.results,
+            self.table,
+        ]
         super().__init__(parts)
         self.add_class("ser-demo")
         self._forget()
-        _warm_up(predictor.config)
+        _warm_up(self._predictor.config)
 
     @property
     def clips(self):
@@ -250,7 +272,7 @@ class Demo(widgets.VBox):
         except AudioError as error:
             row, prediction = {"file": name, "error": str(error)}, None
             card, n_bytes = [widgets.HTML(_complaint(name, error))], 0
-        self._rows.append(row)
+        self._rows.append(row | {"model": self._model})
         self._show(widgets.VBox(card).add_class("ser-card"), n_bytes)
         self.table.value, self.download.value = _table(self._rows), _csv_link(self.clips)
         if y is not None:  # the answer is there; what takes longer follows it
@@ -310,6 +332,14 @@ class Demo(widgets.VBox):
         if files:
             self.upload.value = ()  # so that the same file can be chosen again
 
+    def _answer_by(self, predictor, model):
+        self._predictor, self._model, self._live = predictor, model, _Live(predictor)
+
+    def _on_variant(self, change):
+        self._hush()
+        self._answer_by(Predictor(change["new"]), change["new"])
+        self._say(f"From now on {change['new']} answers.")
+
     def _on_recording(self, change):
         if content := change["new"]:
             self._n_spoken += 1
@@ -330,16 +360,21 @@ class Demo(widgets.VBox):
             picture.value = _timeline(self.heard, "Emotion over time, live")
 
     def _forget(self):
-        for card in (*self.results.children, *self.live.children):
+        for card in self.results.children:
             _close(card)
-        self._live.forget()
+        self._hush()
         self._kept_bytes.clear()
-        self._rows, self._n_spoken = [], 0
-        self.results.children = self.live.children = ()
-        self.live.layout.display = "none"
+        self._rows, self._n_spoken, self.results.children = [], 0, ()
         self.table.value = self.download.value = ""
         self.microphone.send({"kind": "clear"})
         self._say("No recording yet.")
+
+    def _hush(self):
+        """Forget what was heard live."""
+        for part in self.live.children:
+            _close(part)
+        self._live.forget()
+        self.live.children, self.live.layout.display = (), "none"
 
     def _summary(self):
         n, n_bad, n_open = len(self._rows), sum(bool(row["error"]) for row in self._rows), len(self.results.children)
@@ -400,7 +435,7 @@ def build_demo(predictor=None, *, max_upload_mb=MAX_UPLOAD_MB, max_clips=MAX_CLI
     Parameters
     ----------
     predictor : Predictor, optional
-        Default: one with the shipped weights.
+        Default: the shipped ones, for the visitor to choose from.
     max_upload_mb, max_clips
         As in `Demo`.
 
@@ -414,7 +449,7 @@ def build_demo(predictor=None, *, max_upload_mb=MAX_UPLOAD_MB, max_clips=MAX_CLI
     ConfigError
         If the shipped weights are missing, or a limit is not above 0.
     """
-    return Demo(predictor or Predictor(), max_upload_mb=max_upload_mb, max_clips=max_clips)
+    return Demo(predictor, max_upload_mb=max_upload_mb, max_clips=max_clips)
 
 
 _WRAP = {"flex_flow": "row wrap", "grid_gap": "12px 24px"}
@@ -556,12 +591,20 @@ def _img(figure, text):
 def _table(rows):
     body = []
     for row in rows:
-        cells = ["–", "–", "–", row["error"]]
+        cells = ["–", "–", "–", "–", row["error"]]
         if not row["error"]:
-            cells = [row["label"], _percent(row["confidence"]), f"{row['duration_s']:.1f} s", row["warnings"] or "–"]
+            cells = [
+                row["model"],
+                row["label"],
+                _percent(row["confidence"]),
+                f"{row['duration_s']:.1f} s",
+                row["warnings"] or "–",
+            ]
         body.append(f'<tr><th scope="row">{escape(row["file"])}</th>')
         body += [f"<td>{escape(cell)}</td>" for cell in cells]
-    head = "".join(f'<th scope="col">{text}</th>' for text in ("File", "Emotion", "Confidence", "Duration", "Remarks"))
+    head = "".join(
+        f'<th scope="col">{text}</th>' for text in ("File", "Model", "Emotion", "Confidence", "Duration", "Remarks")
+    )
     top = f"<caption>All recordings of this session</caption><thead><tr>{head}</tr></thead>"
     region = 'role="region" aria-label="Table of all recordings" tabindex="0"'  # which the keyboard can scroll
     return f'<div class="ser-table" {region}><table>{top}<tbody>{"".join(body)}</tbody></table></div>'

@@ -108,7 +108,6 @@ def test_nothing_stays_behind_on_the_network(shipped):
     [
         ({"emotion": "hapy"}, r"Bad emotion 'hapy': expected one of \['neutral', "),
         ({"emotion": ""}, "Bad emotion ''"),
-        ({"method": "grad_cam"}, r"Bad method 'grad_cam': expected one of \['integrated_gradients'\]"),
     ],
 )
 def test_an_unknown_option_is_refused(shipped, options, words):

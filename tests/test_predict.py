@@ -15,7 +15,7 @@ from sercore.errors import AudioError, ConfigError
 from sercore.features import FeatureConfig
 from sercore.labels import EMOTIONS
 from sercore.models import build_model, load_checkpoint, save_checkpoint
-from sercore.predict import MIN_CONFIDENCE, PRETRAINED, Predictor, prediction_row
+from sercore.predict import MIN_CONFIDENCE, VARIANTS, Predictor, prediction_row
 
 
 def save_untrained(path, **options):
@@ -257,11 +257,23 @@ def test_a_timeline_of_a_file_that_is_not_audio_is_an_error(sure, tmp_path):
 # The shipped weights
 
 
-@pytest.mark.skipif(not PRETRAINED.exists(), reason=f"the shipped weights {PRETRAINED.name} are not there yet")
-def test_predict_emotion_uses_the_shipped_weights(wav):
+def test_predict_emotion_uses_the_shipped_network_for_any_voice_and_knows_the_other_by_name(wav):
     prediction = predict_emotion(wav)
-    assert prediction == Predictor(PRETRAINED).predict(wav)
+    assert prediction == Predictor().predict(wav) == Predictor(VARIANTS["any_voice"]).predict(wav)
     assert tuple(prediction.probabilities) == EMOTIONS
+    assert Predictor("ravdess").checkpoint.name == "cnn_ravdess.safetensors"
+    assert predict_emotion(wav, checkpoint="ravdess") == Predictor(VARIANTS["ravdess"]).predict(wav) != prediction
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_shipped_networks_say_what_they_have_heard_and_what_is_unlike_it(name):
+    predictor = Predictor(name)
+    assert len(predictor.metadata["info"]["train_speakers"]) >= 24
+    rng, t = np.random.default_rng(0), np.arange(2 * SR) / SR
+    sounds = {"tone": 0.3 * np.sin(2 * np.pi * 440 * t), "hiss": 0.05 * rng.standard_normal(2 * SR)}
+    for y in sounds.values():
+        warnings = predictor.predict((y.astype(np.float32), SR)).warnings
+        assert any(text.startswith("Unlike the training data") for text in warnings)
 
 
 def test_predict_emotion_takes_another_checkpoint(sure, wav):

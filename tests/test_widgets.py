@@ -20,7 +20,7 @@ from sercore.corpora.synthetic import SR, synthesize
 from sercore.errors import AudioError, ConfigError
 from sercore.labels import COLORS, EMOTIONS
 from sercore.models import build_model, save_checkpoint
-from sercore.predict import PRETRAINED, Predictor
+from sercore.predict import Predictor
 from sercore.widgets import ACCEPT, MAX_UPLOAD_MB, build_demo
 
 EVIL = """<img src=x onerror="alert('1')">&.wav"""
@@ -389,12 +389,33 @@ def test_the_dialog_offers_sound(demo):
     assert demo.upload.multiple
 
 
-def test_the_shipped_weights_are_the_default():
-    if PRETRAINED.exists():
-        assert build_demo().add("happy.wav", HAPPY).label in EMOTIONS
-    else:
-        with pytest.raises(ConfigError, match="No checkpoint"):
-            build_demo()
+def test_by_default_a_visitor_chooses_between_the_shipped_networks():
+    demo = build_demo()
+    demo.explanation.value = False
+    demo.add("happy.wav", HAPPY)
+    demo.variant.value = "ravdess"
+    demo.add("happy.wav", HAPPY)
+    assert demo.clips["model"].tolist() == ["any_voice", "ravdess"]
+    for name, confidence in zip(("any_voice", "ravdess"), demo.clips["confidence"], strict=True):
+        assert confidence == pytest.approx(Predictor(name).predict(io.BytesIO(HAPPY)).confidence, abs=1e-6)
+    assert "any_voice" in demo.table.value and "ravdess" in demo.table.value
+
+
+def test_live_goes_on_with_the_network_that_is_chosen():
+    demo = build_demo()
+    demo.microphone.listen(VOICE, sr=SR)
+    demo.variant.value = "ravdess"
+    assert len(demo.heard) == 0  # what the other network said is forgotten
+    demo.microphone.listen(VOICE, sr=SR)
+    assert demo.heard["confidence"].iloc[-1] == pytest.approx(
+        Predictor("ravdess").predict((VOICE, SR)).confidence, abs=1e-6
+    )
+
+
+def test_a_network_of_ones_own_leaves_no_choice(demo, predictor):
+    assert demo.variant.layout.display == "none"
+    demo.add("happy.wav", HAPPY)
+    assert demo.clips["model"].tolist() == [predictor.checkpoint.stem]
 
 
 def test_a_snapshot_shows_the_cards_without_a_kernel(demo):
