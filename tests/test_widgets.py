@@ -4,6 +4,7 @@ import base64
 import datetime
 import gc
 import io
+import json
 import re
 import tracemalloc
 from html.parser import HTMLParser
@@ -14,13 +15,15 @@ import pandas as pd
 import pytest
 import soundfile as sf
 import torch
+from typer.testing import CliRunner
 
 from sercore import widgets
+from sercore.cli import app
 from sercore.corpora.synthetic import SR, synthesize
 from sercore.errors import AudioError, ConfigError
 from sercore.labels import COLORS, EMOTIONS
 from sercore.models import build_model, save_checkpoint
-from sercore.predict import Predictor
+from sercore.predict import Predictor, predict_emotion
 from sercore.widgets import ACCEPT, MAX_UPLOAD_MB, build_demo
 
 EVIL = """<img src=x onerror="alert('1')">&.wav"""
@@ -387,6 +390,23 @@ def test_nothing_is_written_to_disk(demo, tmp_path, monkeypatch):
 def test_the_dialog_offers_sound(demo):
     assert demo.upload.accept == ACCEPT and ACCEPT.startswith("audio/*")
     assert demo.upload.multiple
+
+
+def test_a_clip_gets_the_same_probabilities_by_every_way(tmp_path):
+    path = tmp_path / "happy.wav"
+    path.write_bytes(HAPPY)
+    demo = build_demo()
+    demo.explanation.value = False
+    demo.upload.value = ({"name": "happy.wav", "content": HAPPY},)
+    demo.microphone.recording = HAPPY
+    said = json.loads(CliRunner().invoke(app, ["predict", str(path), "--json"]).output)
+    ways = {
+        "upload": demo.clips.iloc[0], "microphone": demo.clips.iloc[1], "command line": said[0],
+        "Python": predict_emotion(path).probabilities, "waveform": predict_emotion(sf.read(path)).probabilities,
+        "table": Predictor().predict_files([path]).iloc[0],
+    }  # fmt: skip
+    shares = np.array([[row[emotion] for emotion in EMOTIONS] for row in ways.values()], dtype=float)
+    np.testing.assert_allclose(shares, np.tile(shares[0], (len(ways), 1)), atol=1e-6)
 
 
 def test_by_default_a_visitor_chooses_between_the_shipped_networks():

@@ -12,6 +12,7 @@ import pytest
 from browser.conftest import ANSWER_MS, ROOT, SR, wav
 
 from sercore.corpora.synthetic import synthesize
+from sercore.predict import Predictor
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 SCREENSHOTS = ROOT / "build" / "screenshots"
@@ -125,9 +126,22 @@ def test_what_the_microphone_hears_gets_the_label_of_the_file(window, place, cli
     screenshot(window, f"{place}_microphone")
 
 
-def test_live_gives_answers_until_it_is_stopped(window, place):
+def test_a_visitor_chooses_the_network_that_answers(window, place, clip):
+    names = {"ravdess": "RAVDESS: for clips", "any_voice": "Any voice: for recordings"}
+    for n, (network, words) in enumerate(names.items(), 1):
+        window.get_by_role("radio", name=words).check()
+        window.get_by_text(f"From now on {network} answers.").wait_for()
+        upload(window, (f"{network}.wav", wav(clip)))
+        window.get_by_text(f"{n} recording").wait_for()
+        shown = card(window, f"{network}.wav").locator(".ser-verdict").inner_text()
+        assert shown == heading(Predictor(network).predict(io.BytesIO(wav(clip))))
+        assert network in window.locator(".ser-table tbody tr").nth(n - 1).inner_text()
+    screenshot(window, f"{place}_choice")
+
+
+def test_live_hears_the_voice_until_it_is_stopped(window, place):
     window.get_by_role("button", name="Live", exact=True).click()
-    window.locator(".ser-live .ser-verdict").wait_for()
+    window.locator(".ser-live .ser-verdict").filter(has_not_text="silence").wait_for()
     screenshot(window, f"{place}_live")
     window.get_by_role("button", name="Stop", exact=True).click()
     window.get_by_text("Live has stopped.").wait_for()
