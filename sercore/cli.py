@@ -281,7 +281,7 @@ def noise(model: str = "cnn", corpus: Corpus = None, root: Root = None, seeds: S
 @app.command()
 def matrix(corpus: Corpus = None, model: str = "cnn", recipe: Title = "any_voice", epochs: Epochs = None):
     """Train on each of several corpora alone, and test on every one; on its own by speaker."""
-    from sercore import studies as room
+    from sercore import crossing as room
 
     clips = _load(corpus, None)
     if clips["corpus"].nunique() < 2:

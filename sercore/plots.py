@@ -27,6 +27,14 @@ INK, PLAIN, PALE, LEAKY = "black", "#44546A", "#8C8C8C", "#D55E00"
 HATCHES = ("", "//", "xx", "--", "\\\\", "||", "++", "////")
 SLANTED = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
 SYNTHETIC = "synthetic speech – not a result"
+#: Line, mark and colour of series that are no emotions; told apart without the colour too.
+SERIES = (
+    ("-", "o", PLAIN),
+    ("--", "s", LEAKY),
+    (":", "^", "#009E73"),
+    ("-.", "D", "#CC79A7"),
+    ((0, (1, 3)), "v", "#B8A800"),
+)
 
 # Text stays text, and element names come from a fixed salt: the same figure gives the same bytes.
 _SVG = {"svg.fonttype": "none", "svg.hashsalt": "sercore", "savefig.bbox": None}
@@ -500,6 +508,102 @@ def plot_noise(table, *, chance=0.125, ax=None):
     ax.legend(title="Noise, 95 % interval", loc="lower left", bbox_to_anchor=(0, 0.2), handlelength=3)
     top = max(100 * table[["uar", "high"]].max().max() + 6, 60)
     return _label(ax, "Signal-to-noise ratio (dB), noisier to the right", "UAR (%)", grid="y", ylim=(0, top))
+
+
+def plot_spectra(curves, *, ax=None):
+    """Draw long-term spectra, one line each, over a logarithmic axis; each is named beside its right end.
+
+    `curves` (DataFrame) has the centres of mel bands in Hz as its index, and a column of levels in dB for each line.
+    """
+    ax = _open(ax, curves)
+    if len(curves.columns) > len(SERIES):
+        raise ConfigError(f"Bad number of spectra {len(curves.columns)}: expected 1 to {len(SERIES)}.")
+    ax.set_xscale("log")
+    for name, (line, _, color) in zip(curves, SERIES, strict=False):
+        ax.plot(curves.index, curves[name], linestyle=line, color=color)
+    ticks = [hz for hz in (100, 200, 500, 1000, 2000, 4000, 8000) if curves.index[0] / 2 < hz < curves.index[-1] * 1.2]
+    ax.set_xticks(ticks, [f"{hz:,}" for hz in ticks])
+    ax.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    _label(ax, "Frequency (Hz)", "Mean level (dB re full scale)", grid="y", xlim=curves.index[[0, -1]])
+    last = curves.iloc[-1].sort_values()
+    gap = 0.07 * np.ptp(ax.get_ylim())  # names keep the height of a line apart
+    places = np.maximum.accumulate(last.to_numpy() - gap * np.arange(len(last))) + gap * np.arange(len(last))
+    for name, y in zip(last.index, places, strict=True):
+        color = SERIES[list(curves).index(name)][2]
+        ax.annotate(name, (1, y), (8, 0), xycoords=ax.get_yaxis_transform(), textcoords="offset points",
+                    va="center", color=color, fontweight="bold")  # fmt: skip
+    return ax
+
+
+def plot_corpus_matrix(table, *, ax=None):
+    """Draw the UAR of training on one corpus (row) and testing on another (column), and beneath it that of guessing.
+
+    `table` is `sercore.studies.corpus_matrix`'s: trained_on, tested_on, n_emotions, uar. Within a corpus (framed)
+    the test speakers were not heard in training.
+    """
+    ax = _open(ax, table, ["trained_on", "tested_on", "n_emotions", "uar"], size=(10, 8))
+    uar, n_emotions = (table.pivot(index="trained_on", columns="tested_on", values=v) for v in ("uar", "n_emotions"))
+    image = ax.imshow(100 * uar, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), value in np.ndenumerate(100 * uar.to_numpy(float)):
+        if np.isnan(value):
+            continue
+        color = "white" if value > 55 else INK
+        ax.text(column, row, f"{value:.1f} %", ha="center", va="bottom", color=color, fontsize=20)
+        chance = f"chance {100 / n_emotions.iloc[row, column]:.1f} %"
+        ax.text(column, row + 0.08, chance, ha="center", va="top", color=color, fontsize=12)
+        if uar.index[row] == uar.columns[column]:
+            ax.add_patch(mpl.patches.Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, fill=False, ec=INK, lw=2.5))
+    ax.set_xticks(range(uar.shape[1]), uar.columns)
+    ax.set_yticks(range(uar.shape[0]), uar.index)
+    ax.spines[:].set_visible(False)
+    ax.figure.colorbar(image, ax=ax, label="UAR (%)", pad=0.02)
+    return _label(ax, "Tested on", "Trained on")
+
+
+def plot_left_out(table, *, targets=None, ax=None):
+    """Draw the UAR on each corpus that was left out of the training, a row per model; return the Axes, one a corpus.
+
+    `table` is `sercore.studies.corpora_table`'s: model, tested_on, n_emotions, uar, low, high, in the order of the
+    rows; an interval that is NaN is not drawn. `targets` (dict of corpus to UAR) are drawn as triangles. Guessing,
+    one of the emotions that the corpus shares with the training, is the dashed line.
+    """
+    corpora = list(dict.fromkeys(table["tested_on"])) if "tested_on" in table else []
+    ax = _open(ax, table, ["model", "tested_on", "n_emotions", "uar", "low", "high"], shape=(1, max(1, len(corpora))))
+    models = list(dict.fromkeys(table["model"]))
+    for place, corpus in zip(np.ravel(ax), corpora, strict=True):
+        rows = table[table["tested_on"] == corpus]
+        y, chance = [models.index(model) for model in rows["model"]], 100 / rows["n_emotions"].iloc[0]
+        place.axvline(chance, color=INK, linestyle="--", linewidth=1.5)
+        place.hlines(y, 100 * rows["low"], 100 * rows["high"], color=PALE, linewidth=5)
+        place.scatter(100 * rows["uar"], y, s=150, color=PLAIN, edgecolor=INK, zorder=3)
+        for x, row in zip(100 * rows["uar"], y, strict=True):
+            place.text(x, row - 0.2, f"{x:.1f}", ha="center", va="bottom", bbox={"fc": "white", "ec": "none", "pad": 1})
+        if corpus in (targets or {}):
+            place.plot(100 * targets[corpus], len(models) - 0.45, "^", color=LEAKY, markersize=14, clip_on=False)
+        place.set_yticks(range(len(models)), models)
+        place.set_title(f"{corpus}\nchance {chance:.0f} %")
+        limits = {"xlim": (0, 100), "ylim": (len(models) - 0.4, -0.7), "xticks": (0, 25, 50, 75)}
+        _label(place, "UAR (%)", "Training", grid="x", **limits).label_outer()
+    return np.ravel(ax)
+
+
+def plot_map(points, groups, *, ax=None):
+    """Draw clips as points on a plane (n, 2), with a mark and a colour for each of their groups.
+
+    Emotions have their own colours; the two axes of such a map have no unit, and only nearness has a meaning.
+    """
+    points, groups = _numbers(points, 2), np.asarray(groups, dtype=object)
+    if points.shape != (len(groups), 2):
+        raise ConfigError(f"Bad points of shape {points.shape}: expected {(len(groups), 2)}, a place for each clip.")
+    ax, marks = _open(ax, size=SQUARE), "os^Dv<>P*X"
+    for k, name in enumerate(names := _in_order(set(groups))):
+        here, color = points[groups == name], COLORS.get(name, SERIES[k % len(SERIES)][2])
+        ax.scatter(*here.T, s=42, marker=marks[k % len(marks)], color=color, alpha=0.75, linewidth=0, label=name)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2 + (len(names) == 3), handletextpad=0,
+              columnspacing=0.5, markerscale=1.6)  # fmt: skip
+    ax.set_xticks([])
+    ax.set_yticks([])
+    return ax
 
 
 def _open(ax, table=None, columns=(), *, size=WIDE, shape=(1, 1)):

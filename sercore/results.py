@@ -85,6 +85,14 @@ def read_scores(clips, *, model="cnn", protocol="speaker_5fold", seed=settings.S
     return (table if seed is None else table[table["seed"] == seed]).reset_index(drop=True)
 
 
+def scores_or_none(clips, model, protocol, seed=settings.SEED, results_dir=None):
+    """Read recorded scores as `read_scores` does; an empty table if there are none."""
+    try:
+        return read_scores(clips, model=model, protocol=protocol, seed=seed, results_dir=results_dir)
+    except ConfigError:
+        return pd.DataFrame(columns=list(RESULT_COLUMNS), dtype=float)
+
+
 def design_of(name):
     """Tell the architecture behind the name that scores are recorded under, and what is left of the name.
 
@@ -171,7 +179,7 @@ def read_table(clips, name, *, results_dir=None):
     """
     path = results_dir_of(clips, results_dir) / f"{name}.csv"
     if not path.is_file():
-        command = "ablate" if name == "ablation" else name
+        command = "ablate" if name == "ablation" else name.partition("_")[0] if name.startswith("matrix_") else name
         if name.startswith("noise_"):
             command = f"noise {_words(clips, name.removeprefix('noise_').removesuffix('_speaker_5fold'))}"
         raise ConfigError(f"No table at {path.name}: run `sercore {command}`.")

@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 from sklearn.metrics import cohen_kappa_score
-from sklearn.model_selection import GroupKFold
 
 from sercore import settings
 from sercore.audio import load_audio
@@ -22,10 +21,8 @@ from sercore.errors import ConfigError
 from sercore.evaluate import (
     bootstrap_interval,
     expected_calibration_error,
-    on_shared_labels,
     paired_difference,
     scores,
-    selective_accuracy,
     targets_of,
 )
 from sercore.experiments import Recipe, prepare, runs_dir_of, train_and_refit, train_fold
@@ -35,16 +32,15 @@ from sercore.models import HOUSE, MODELS, build_model, count_parameters, load_ch
 from sercore.models.cnn import WIDTHS
 from sercore.models.transcript_rnn import word_numbers
 from sercore.results import (
-    RESULT_COLUMNS,
     commit,
     design_of,
     read_out_of_fold,
-    read_scores,
     record,
     record_name,
     results_dir_of,
+    scores_or_none,
 )
-from sercore.splits import Fold, make_folds
+from sercore.splits import make_folds
 
 logger = logging.getLogger(__name__)
 
@@ -339,7 +335,7 @@ def zoo_table(clips, *, models=ZOO, seed=settings.SEED, results_dir=None):
         row = {"model": name, "parameters": np.nan, "epochs": np.nan, "minutes": np.nan, "device": "", "folds": 0}
         found = False
         for protocol in ("random_5fold", "speaker_5fold"):
-            scored = _recorded_scores(clips, name, protocol, seed, results_dir)
+            scored = scores_or_none(clips, name, protocol, seed, results_dir)
             found |= len(scored) > 0
             for metric in ("accuracy", "uar"):
                 column = f"{metric}_{protocol.removesuffix('_5fold')}"
@@ -362,13 +358,6 @@ def zoo_table(clips, *, models=ZOO, seed=settings.SEED, results_dir=None):
     columns = ["difference", "difference_low", "difference_high"]
     table[columns] = [_behind(clips, probas, house, name) for name in table["model"]]
     return table
-
-
-def _recorded_scores(clips, model, protocol, seed, results_dir):
-    try:
-        return read_scores(clips, model=model, protocol=protocol, seed=seed, results_dir=results_dir)
-    except ConfigError:
-        return pd.DataFrame(columns=list(RESULT_COLUMNS), dtype=float)
 
 
 def _behind(clips, probas, house, name):
@@ -414,119 +403,6 @@ def shared_errors(clips, *, models, protocol="speaker_5fold", seed=settings.SEED
     commonest = [EMOTIONS[np.bincount(row).argmax()] for row in answers]
     heard = heard.assign(n_right=right.sum(axis=1), taken_for=commonest)
     return pd.DataFrame(kappa, index=list(models), columns=list(models)), heard
-
-
-def corpora_table(clips, *, models, seed=settings.SEED, results_dir=None):
-    """Lay side by side how models do on corpora that were left out of their training.
-
-    Parameters
-    ----------
-    clips : pd.DataFrame
-        Of all the corpora.
-    models : sequence of str
-        With records of ``sercore crossval --protocol leave_one_corpus_out``. Those without are left out.
-    seed : int
-    results_dir : str or Path, optional
-        As in `cross_validate`.
-
-    Returns
-    -------
-    table : pd.DataFrame
-        One row a model and left-out corpus: ``model, tested_on, n_test, n_emotions, uar, low, high`` (95 % interval
-        over speakers; NaN for fewer than four), ``ece, confidence`` (mean), ``surest_third`` (accuracy of the most
-        confident third), ``top_label, top_share`` (of the most frequent answer) and ``val_uar`` (on the corpus that
-        the first training was validated on). All but the last over the shared emotions, see `on_shared_labels`.
-
-    Raises
-    ------
-    ConfigError
-        If nothing is recorded.
-    """
-    protocol, rows = "leave_one_corpus_out", []
-    for model in models:
-        recorded = _recorded_scores(clips, model, protocol, seed, results_dir_of(clips, results_dir))
-        if recorded.empty:
-            continue
-        tested, probas = read_out_of_fold(clips, model=model, protocol=protocol, seed=seed, results_dir=results_dir)
-        for fold in recorded.itertuples():
-            here = (tested["corpus"] == fold.fold).to_numpy()
-            heard = clips.loc[clips["corpus"] != fold.fold, "emotion"].unique()
-            row = judge(tested[here], probas[here], heard=heard)
-            rows.append({"model": model, "tested_on": fold.fold, **row, "val_uar": fold.val_uar})
-    if not rows:
-        raise ConfigError(f"No scores of {list(models)}: run `sercore crossval --protocol {protocol}`.")
-    return pd.DataFrame(rows)
-
-
-def judge(clips, proba, *, heard=EMOTIONS):
-    """Score answers on a corpus that was not trained on, over the emotions it shares with the training.
-
-    Parameters
-    ----------
-    clips : pd.DataFrame [shape=(n, ...)]
-    proba : np.ndarray [shape=(n, 8)]
-    heard : sequence of str
-        Emotions in the training data.
-
-    Returns
-    -------
-    row : dict
-        ``n_test`` to ``top_share`` of `corpora_table`.
-    """
-    proba, truth = on_shared_labels(proba, targets_of(clips), heard=heard)
-    clips = clips.assign(emotion=[EMOTIONS[k] for k in truth])
-    answers = np.bincount(proba.argmax(axis=1), minlength=len(EMOTIONS))
-    few = clips["speaker"].nunique() < 4
-    low, high = (np.nan, np.nan) if few else bootstrap_interval(clips, proba)
-    return {
-        "n_test": len(clips), "n_emotions": len(np.unique(truth)), "uar": scores(truth, proba.argmax(axis=1))["uar"],
-        "low": low, "high": high, "ece": expected_calibration_error(proba, truth),
-        "confidence": proba.max(axis=1).mean(), "surest_third": selective_accuracy(proba, truth, share=1 / 3),
-        "top_label": EMOTIONS[answers.argmax()], "top_share": answers.max() / len(clips),
-    }  # fmt: skip
-
-
-def corpus_matrix(clips, *, recipe=Recipe(), results_dir=None, progress=True):
-    """Train on each corpus alone and test on every one: on its own by speaker, on the others whole.
-
-    Parameters
-    ----------
-    clips : pd.DataFrame
-        Of several corpora.
-    recipe : Recipe
-    results_dir : str or Path, optional
-        Default: as `sercore.results.results_dir_of`; scores go to ``matrix_{model}.csv``.
-    progress : bool
-
-    Returns
-    -------
-    table : pd.DataFrame
-        ``model, trained_on, tested_on`` and what `judge` gives. Within a corpus it is three networks (or as many as
-        there are speakers), each tested on speakers that it has not heard.
-    """
-    results_dir, rows = results_dir_of(clips, results_dir), []
-    prepared = prepare(clips, recipe=recipe, progress=progress)
-    clips, runs = prepared.clips, runs_dir_of(prepared.clips, recipe) / "matrix"
-    corpora, nobody = clips["corpus"].to_numpy(), np.array([], dtype=int)
-    for trained in np.unique(corpora):
-        own, proba = np.flatnonzero(corpora == trained), np.zeros((len(clips), len(EMOTIONS)))
-        speakers = clips["speaker"].iloc[own]
-        parts = GroupKFold(min(3, speakers.nunique())).split(own, groups=speakers)
-        folds = [Fold(str(k), own[train], nobody, own[test]) for k, (train, test) in enumerate(parts)]
-        for fold in [*folds, Fold("all", own, nobody, np.flatnonzero(corpora != trained))]:
-            run_dir = runs / trained / fold.name
-            model, _ = train_and_refit(
-                prepared, fold, recipe=recipe, calibrate=False, run_dir=run_dir, progress=progress
-            )
-            logits = predict_logits(model, [prepared.features[i] for i in fold.test], config=recipe.features)
-            proba[fold.test] = softmax(logits)
-        for tested in np.unique(corpora):
-            here = corpora == tested
-            row = judge(clips[here], proba[here], heard=clips["emotion"].iloc[own].unique())
-            rows.append({"model": recipe.name, "trained_on": trained, "tested_on": tested, **row, "commit": commit()})
-    table = pd.DataFrame(rows)
-    record(results_dir / f"matrix_{recipe.name}.csv", table, keys=["trained_on", "tested_on"])
-    return table
 
 
 def ablation_differences(table, *, reference="recipe"):

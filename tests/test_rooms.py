@@ -10,8 +10,8 @@ import sercore.errors
 PACKAGE = Path(sercore.errors.__file__).parent
 ROOMS = (
     "errors", "labels", "settings", "decoder", "corpora", "download", "audio", "transcripts", "features", "augment",
-    "novelty", "splits", "dataset", "models", "train", "evaluate", "results", "experiments", "studies", "predict",
-    "explain", "plots", "widgets", "cli", "__main__",
+    "novelty", "splits", "dataset", "models", "train", "evaluate", "results", "experiments", "studies", "crossing",
+    "predict", "explain", "plots", "widgets", "cli", "__main__",
 )  # fmt: skip
 SHOWING = ("plots", "widgets", "cli", "__main__")
 #: What `from sercore import …` gives besides rooms, and the room it comes from; None is the package's own.

@@ -12,7 +12,7 @@ from sercore.results import RESULT_COLUMNS, out_of_fold_table, read_table
 #: Four speakers, each with two clips of happy and two of sad.
 CLIPS = pd.DataFrame(
     [
-        {"path": f"/corpus/{speaker}-{emotion}-{k}.wav", "corpus": "made_up", "speaker": speaker, "emotion": emotion}
+        {"path": f"/corpus/{speaker}-{emotion}-{k}.wav", "corpus": "ravdess", "speaker": speaker, "emotion": emotion}
         for speaker in ("s1", "s2", "s3", "s4")
         for emotion in ("happy", "sad")
         for k in (0, 1)
