@@ -36,7 +36,7 @@ from sercore.evaluate import (
 )
 from sercore.experiments import recipe_for
 from sercore.labels import EMOTIONS
-from sercore.models import build_model, layer_table, load_checkpoint
+from sercore.models import HOUSE, build_model, layer_table, load_checkpoint
 from sercore.predict import VARIANTS
 from sercore.results import read_out_of_fold, read_scores, read_table
 
@@ -57,7 +57,7 @@ def measure(results):
     facts = {"version": sercore.__version__, "n_emotions": len(EMOTIONS), "chance": 100 / len(EMOTIONS),
              "n_clips": len(clips), "n_speakers": clips["speaker"].nunique(), "n_statements": clips["statement"].nunique(),
              "epochs": recipe_for("full").train.epochs, "citation": ravdess.CITATION, "licence": ravdess.LICENCE}  # fmt: skip
-    for part in (_network, _folds, _strangers, _versus, _ablation, _noise, _transfer):
+    for part in (_network, _folds, _strangers, _versus, _ablation, _noise, _transfer, _left_out):
         try:
             facts |= part(clips, results)
         except (LookupError, ValueError) as missing:  # rows or files that are not there (yet)
@@ -79,9 +79,10 @@ def _network(clips, results):
 def _folds(clips, results):
     rows, uar = [], {}
     for name, model, protocol in (
-        ("never heard, networks together (shipped)", "cnn_ensemble", "speaker_5fold"),
-        ("never heard, one network", "cnn", "speaker_5fold"),
-        ("heard in training, one network (leaky)", "cnn", "random_5fold"),
+        ("never heard, networks together (shipped)", "cnn_warped_ensemble", "speaker_5fold"),
+        ("never heard, one network", "cnn_warped", "speaker_5fold"),
+        ("never heard, one network, shorter recipe", "cnn", "speaker_5fold"),
+        ("heard in training, shorter recipe (leaky)", "cnn", "random_5fold"),
     ):
         table = read_scores(clips, model=model, protocol=protocol, seed=None, results_dir=results)
         if table.loc[table["seed"] == settings.SEED, "n_test"].sum() != len(clips):
@@ -97,9 +98,9 @@ def _folds(clips, results):
 
 
 def _strangers(clips, results):
-    heard, proba = read_out_of_fold(clips, model="cnn_ensemble", results_dir=results)
+    heard, proba = read_out_of_fold(clips, model=HOUSE[0], results_dir=results)
     if len(heard) < len(clips):
-        raise LookupError(f"cnn_ensemble has answered for {len(heard)} of {len(clips)} clips")
+        raise LookupError(f"{HOUSE[0]} has answered for {len(heard)} of {len(clips)} clips")
     y_true, y_pred = targets_of(heard), proba.argmax(axis=1)
     recalls = per_emotion(y_true, y_pred).set_index("emotion")["recall"]
     by_speaker = score_table(heard, proba)["uar"]
@@ -126,9 +127,9 @@ def _versus(clips, results):
         if (results / "out_of_fold" / f"{name}_speaker_5fold_seed{settings.SEED}.csv").is_file():
             heard, proba = read_out_of_fold(clips, model=name, results_dir=results)
             probas |= {name: proba} if len(heard) == len(clips) else {}
-    others = {name: p for name, p in probas.items() if name not in ("cnn", "cnn_ensemble")}
+    others = {name: p for name, p in probas.items() if name not in HOUSE}
     best = max(others, key=lambda name: scores(targets_of(clips), others[name].argmax(axis=1))["uar"])
-    difference, low, high = paired_difference(clips, probas["cnn_ensemble"], others[best])
+    difference, low, high = paired_difference(clips, probas[HOUSE[0]], others[best])
     verdict = f"{abs(100 * difference):.0f} points {'ahead of' if difference > 0 else 'behind'} {best}"
     return {"n_designs": len(probas), "versus": verdict + ("" if low > 0 or high < 0 else ", too close to call")}
 
@@ -144,7 +145,7 @@ def _ablation(clips, results):
 
 
 def _noise(clips, results):
-    table = read_table(clips, "noise_cnn_ensemble_speaker_5fold", results_dir=results)
+    table = read_table(clips, f"noise_{HOUSE[0]}_speaker_5fold", results_dir=results)
     uar = 100 * table.set_index(["noise", "snr_db"])["uar"]
     quiet = uar["none"].iloc[0]
     return {"quiet": quiet} | {noise: quiet - uar[noise, 0] for noise in ("white", "babble")}
@@ -161,6 +162,13 @@ def _transfer(clips, results):
     far, uar, confidence = table[["tested_on", "uar", "confidence"]].iloc[0]
     others = "; ".join(f"{corpus.TITLE}, {f'doi:{corpus.DOI}' if corpus.DOI else corpus.URL}" for corpus in corpora)
     return {"transfer": shown, "far": far, "far_uar": 100 * uar, "far_confidence": 100 * confidence, "others": others}
+
+
+def _left_out(clips, results):
+    path = results / "cnn_any_voice_ensemble_emodb+ravdess+tess_leave_one_corpus_out.csv"
+    if not path.is_file():
+        raise LookupError(f"no {path.name}")
+    return {f"any_{row.fold}": 100 * row.uar for row in pd.read_csv(path).itertuples()}
 
 
 def read_talk(text, facts):
