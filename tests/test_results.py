@@ -7,7 +7,7 @@ import pytest
 from sercore import results, settings
 from sercore.errors import ConfigError
 from sercore.models import softmax
-from sercore.results import out_of_fold_table, read_out_of_fold, read_scores, record, results_dir_of
+from sercore.results import out_of_fold_table, read_out_of_fold, read_scores, record, record_name, results_dir_of
 
 CLIPS = pd.DataFrame({"path": [f"/corpus/{name}.wav" for name in "abcd"], "corpus": "ravdess"})
 
@@ -79,3 +79,15 @@ def test_outside_of_a_checkout_the_code_is_unknown(tmp_path, monkeypatch):
     assert results.commit() == "unknown"
     monkeypatch.setenv("PATH", str(tmp_path))  # no git at all
     assert results.commit() == "unknown"
+
+
+def test_records_of_other_corpora_carry_their_names_and_ask_for_them():
+    assert record_name(CLIPS, "cnn_warped", "random_5fold") == "cnn_warped_random_5fold"
+    two = pd.concat([CLIPS, CLIPS.assign(corpus="emodb")])
+    assert record_name(two, "cnn", "corpora_5fold") == "cnn_emodb+ravdess_corpora_5fold"
+    with pytest.raises(
+        ConfigError, match=r"crossval --model cnn_basic --recipe any_voice --corpus emodb\+ravdess --protocol corpora"
+    ):
+        read_scores(two, model="cnn_basic_any_voice", protocol="corpora_5fold", results_dir="nowhere")
+    with pytest.raises(ConfigError, match="crossval --model resnet18 --transductive --seeds 0,1,2 --protocol"):
+        read_scores(CLIPS, model="resnet18_imagenet_transductive_ensemble", results_dir="nowhere")
