@@ -65,7 +65,18 @@ def corpora_table(clips, *, models, seed=settings.SEED, results_dir=None):
     ConfigError
         If nothing is recorded.
     """
-    protocol, rows = "leave_one_corpus_out", []
+    answers = _left_out_answers(clips, models, seed, results_dir)
+    return pd.DataFrame(
+        [
+            facts | judge(part, proba, heard=heard) | {"val_uar": val_uar}
+            for facts, part, proba, heard, val_uar in answers
+        ]
+    )
+
+
+def _left_out_answers(clips, models, seed, results_dir):
+    """The recorded answers of models on each corpus that was left out, and the emotions they had heard."""
+    protocol, answers = "leave_one_corpus_out", []
     for model in models:
         recorded = scores_or_none(clips, model, protocol, seed, results_dir)
         if recorded.empty:
@@ -74,11 +85,11 @@ def corpora_table(clips, *, models, seed=settings.SEED, results_dir=None):
         for fold in recorded.itertuples():
             here = (tested["corpus"] == fold.fold).to_numpy()
             heard = clips.loc[clips["corpus"] != fold.fold, "emotion"].unique()
-            row = judge(tested[here], probas[here], heard=heard)
-            rows.append({"model": model, "tested_on": fold.fold, **row, "val_uar": fold.val_uar})
-    if not rows:
+            facts = {"model": model, "tested_on": fold.fold}
+            answers.append((facts, tested[here], probas[here], heard, fold.val_uar))
+    if not answers:
         raise ConfigError(f"No scores of {list(models)}: run `sercore crossval --protocol {protocol}`.")
-    return pd.DataFrame(rows)
+    return answers
 
 
 def judge(clips, proba, *, heard=EMOTIONS):
@@ -326,20 +337,10 @@ def dimensions_table(clips, *, models, seed=settings.SEED, results_dir=None):
     ConfigError
         If nothing is recorded.
     """
-    protocol, rows = "leave_one_corpus_out", []
-    for model in models:
-        if scores_or_none(clips, model, protocol, seed, results_dir).empty:
-            continue
-        tested, probas = read_out_of_fold(clips, model=model, protocol=protocol, seed=seed, results_dir=results_dir)
-        for corpus in sorted(tested["corpus"].unique()):
-            here = (tested["corpus"] == corpus).to_numpy()
-            heard = clips.loc[clips["corpus"] != corpus, "emotion"].unique()
-            rows.append({
-                "model": model, "tested_on": corpus, **dimension_scores(tested[here], probas[here], heard=heard),
-            })  # fmt: skip
-    if not rows:
-        raise ConfigError(f"No scores of {list(models)}: run `sercore crossval --protocol {protocol}`.")
-    return pd.DataFrame(rows)
+    answers = _left_out_answers(clips, models, seed, results_dir)
+    return pd.DataFrame(
+        [facts | dimension_scores(part, proba, heard=heard) for facts, part, proba, heard, _ in answers]
+    )
 
 
 def not_speech(*, sr=16_000, duration_s=2.0):

@@ -137,7 +137,7 @@ def test_dimensions_of_recorded_answers_are_laid_side_by_side(tmp_path):
         names = [path.removesuffix(".wav") for path in clips["path"]]
         table = pd.DataFrame(proba, columns=PROBA_COLUMNS).assign(clip=names, temperature=1.0)
         record(tmp_path / "out_of_fold" / f"{model}_a+b+c_leave_one_corpus_out_seed0.csv", table, keys=["clip"])
-    scored = pd.DataFrame({"fold": ["a", "b", "c"], "seed": 0, "uar": 0.5})
+    scored = pd.DataFrame({"fold": ["a", "b", "c"], "seed": 0, "uar": 0.5, "val_uar": 0.4})
     record(tmp_path / "good_a+b+c_leave_one_corpus_out.csv", scored, keys=["fold", "seed"])
     table = crossing.dimensions_table(clips, models=["missing", "good", "unscored"], results_dir=tmp_path)
     assert table["model"].tolist() == ["good"] * 3 and table["tested_on"].tolist() == ["a", "b", "c"]
