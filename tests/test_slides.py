@@ -124,7 +124,7 @@ def set_column(path, column, value):
 def test_titles_follow_the_record(results, tmp_path):
     set_column(results / "cnn_random_5fold.csv", "uar", 0.9)
     set_column(results / "cnn_speaker_5fold.csv", "uar", lambda table: (table["seed"] == 0) * 0.5)
-    noise = results / "noise_cnn_ensemble_speaker_5fold.csv"
+    noise = results / "noise_cnn_warped_ensemble_speaker_5fold.csv"
     set_column(noise, "uar", lambda table: table["noise"].map({"none": 0.7, "white": 0.4, "babble": 0.25}))
     set_column(results / "transfer.csv", "uar", [0.44] * len(pd.read_csv(results / "transfer.csv")))
     ablation = pd.DataFrame({"variant": ["recipe", "a", "b"], "fold": 0, "seed": 0, "uar": [0.6, 0.55, 0.525]})
@@ -138,7 +138,7 @@ def test_titles_follow_the_record(results, tmp_path):
 
 def test_a_close_race_is_called_one(results):
     recorded = {path.name: path for path in (results / "out_of_fold").iterdir()}
-    house = recorded.pop("cnn_ensemble_speaker_5fold_seed0.csv")
+    house = recorded.pop("cnn_warped_ensemble_speaker_5fold_seed0.csv")
     for path in recorded.values():
         path.unlink()
     shutil.copy(house, house.with_name("resnet18_speaker_5fold_seed0.csv"))
@@ -160,7 +160,7 @@ def test_what_was_not_measured_is_left_out_and_said(results, tmp_path, capsys):
 
 
 def test_scores_of_four_folds_in_five_are_not_quoted(results):
-    for name in ("out_of_fold/cnn_ensemble_speaker_5fold_seed0.csv", "cnn_random_5fold.csv"):
+    for name in ("out_of_fold/cnn_warped_ensemble_speaker_5fold_seed0.csv", "cnn_random_5fold.csv"):
         pd.read_csv(results / name).query("fold < 4").to_csv(results / name, index=False)
     facts = make_slides.measure(results)
     assert {"uar", "known", "strangers", "scores"}.isdisjoint(facts)
