@@ -105,8 +105,11 @@ def judge(clips, proba, *, heard=EMOTIONS):
     Returns
     -------
     row : dict
-        ``n_test`` to ``top_share`` of `corpora_table`.
+        ``n_test`` to ``top_share`` of `corpora_table`. Clips of an emotion that was not heard do not count; calm
+        does, as neutral.
     """
+    known = clips["emotion"].replace({"calm": "neutral"} if "calm" not in heard else {}).isin(heard).to_numpy()
+    clips, proba = clips[known], proba[known]
     proba, truth = on_shared_labels(proba, targets_of(clips), heard=heard)
     clips = clips.assign(emotion=[EMOTIONS[k] for k in truth])
     answers = np.bincount(proba.argmax(axis=1), minlength=len(EMOTIONS))

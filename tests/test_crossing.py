@@ -229,3 +229,5 @@ def test_judging_counts_calm_as_neutral_where_one_side_has_no_calm():
     # Happy is no answer here, and says nothing about the two that are.
     assert (row["n_emotions"], row["uar"], row["top_label"]) == (2, 0.75, "neutral")
     assert np.isnan(row["low"])  # one speaker makes no interval
+    without = crossing.judge(clips, proba, heard=("neutral", "happy"))  # sad was never heard: no clip of it counts
+    assert (without["n_test"], without["n_emotions"], without["uar"]) == (2, 1, 1.0)
