@@ -29,16 +29,19 @@ class TrainingSet(Dataset):
         Of `sercore.augment.mask_spectrogram`.
     groups : sequence of int [shape=(n_clips,)], optional
         Corpus of each clip, for the balance of `EpochSampler`.
+    asides : np.ndarray of int [shape=(n_clips, n_asides)], optional
+        What else is to be told of each clip, such as the sex of the speaker.
     seed : int
     """
 
     def __init__(self, features, targets, *, copies=None, config=FeatureConfig(), augmented_share=0.5,
-                 warp=None, max_bands=8, max_frames=20, groups=None, seed=0):  # fmt: skip
+                 warp=None, max_bands=8, max_frames=20, groups=None, asides=None, seed=0):  # fmt: skip
         self.windows = [to_windows(S_db, config=config) for S_db in features]
         self.copies = [[to_windows(S_db, config=config) for S_db in row] for row in copies] if copies else None
         self.targets = np.asarray(targets)
         self.augmented_share = augmented_share
         self.groups = None if groups is None else np.asarray(groups)
+        self.asides = np.zeros((len(self.targets), 0), dtype=int) if asides is None else asides
         self.config, self.warp = config, warp
         self.max_bands, self.max_frames = max_bands, max_frames
         self.seed, self.epoch = seed, 0
@@ -47,7 +50,7 @@ class TrainingSet(Dataset):
         return len(self.targets)
 
     def __getitem__(self, i):
-        """Give ``X`` [shape=(1, n_mels, n_frames)], or (1, k) for a vector, and its target, both for torch."""
+        """Give ``X`` [shape=(1, n_mels, n_frames)], or (1, k) for a vector, and its target with its asides after it."""
         position, draw = i
         rng = np.random.default_rng([self.seed, self.epoch, draw])
         windows = self.windows[position]
@@ -61,7 +64,7 @@ class TrainingSet(Dataset):
                 S_db = self.warp(X * scale + center, rng=rng, floor_db=self.config.db_floor, hop_s=hop_s)
                 X = (S_db - center) / scale
             X = mask_spectrogram(X, rng=rng, max_bands=self.max_bands, max_frames=self.max_frames)
-        return torch.from_numpy(X)[None], int(self.targets[position])
+        return torch.from_numpy(X)[None], torch.tensor([self.targets[position], *self.asides[position]])
 
 
 class EpochSampler(Sampler):

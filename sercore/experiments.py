@@ -68,6 +68,8 @@ class Recipe:
         Varies every training window anew each epoch, copies too.
     max_bands, max_frames : int
         Of the masks.
+    asides : tuple of str
+        Columns of the clip table, such as "sex", that the network is to tell besides the emotion.
     n_val_speakers : int
     transductive : bool
         Normalise each band by its mean and deviation over all of a speaker's clips. A test speaker's unlabelled
@@ -87,6 +89,7 @@ class Recipe:
     warp: SpectrogramWarp | None = None
     max_bands: int = 8
     max_frames: int = 20
+    asides: tuple = ()
     n_val_speakers: int = 4
     transductive: bool = False
     calibrate: bool = True
@@ -105,6 +108,8 @@ class Recipe:
         del settled["calibrate"], settled["title"]  # the trainings are the same
         if not self.warp:
             del settled["warp"]  # so that runs older than this option are found
+        if not self.asides:
+            del settled["asides"]  # likewise
         return hashlib.blake2b(json.dumps(settled, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
@@ -269,7 +274,10 @@ def training_set(prepared, rows, *, recipe=Recipe()):
     -------
     train_set : sercore.dataset.TrainingSet
     """
-    corpora = prepared.clips["corpus"].iloc[rows]
+    clips = prepared.clips.iloc[rows]
+    if unknown := [column for column in recipe.asides if clips[column].isna().any()]:
+        raise ConfigError(f"Bad asides {unknown}: expected columns of the clip table that are known of every clip.")
+    asides = [pd.factorize(clips[column], sort=True)[0] for column in recipe.asides]
     return TrainingSet(
         [prepared.features[i] for i in rows],
         targets_of(prepared.clips)[rows],
@@ -279,7 +287,8 @@ def training_set(prepared, rows, *, recipe=Recipe()):
         warp=recipe.warp,
         max_bands=recipe.max_bands,
         max_frames=recipe.max_frames,
-        groups=pd.factorize(corpora)[0] if corpora.nunique() > 1 else None,
+        groups=pd.factorize(clips["corpus"])[0] if clips["corpus"].nunique() > 1 else None,
+        asides=np.stack(asides, axis=1) if asides else None,
         seed=recipe.train.seed,
     )
 

@@ -83,6 +83,7 @@ def ablation_variants(recipe):
         "128 mel bands": spectrum(n_mels=128),
         "level per clip": spectrum(level="clip"),
         "crops of 144 frames": spectrum(n_frames=144),
+        "crops of 96 frames": spectrum(n_frames=96),
         "no augmented copies": replace(recipe, copies=0),
         "6 of 7 clips augmented": replace(recipe, augmented_share=6 / 7),
         "no masks": replace(recipe, max_bands=0, max_frames=0),
@@ -105,6 +106,7 @@ def ablation_variants(recipe):
         "with self-attention": model(context="attention"),
         "half the width": model(widths=tuple(width // 2 for width in widths)),
         "twice the width": model(widths=tuple(width * 2 for width in widths)),
+        "sex and intensity told too": replace(model(n_classes=len(EMOTIONS) + 4), asides=("sex", "intensity")),
     }
 
 

@@ -29,6 +29,9 @@ from sercore.features import FeatureConfig
 from sercore.labels import EMOTIONS
 from sercore.models import build_model, predict_logits
 
+#: Of the loss for each of a training set's asides, beside 1 for the emotion.
+ASIDE_WEIGHT = 0.3
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -300,8 +303,12 @@ def _train_epoch(accelerator, model, average, optimizer, loader, criterion, conf
     torch.manual_seed(config.seed * 100_003 + epoch * 101 + accelerator.process_index)
     model.train()
     rng = np.random.default_rng([config.seed, epoch, accelerator.process_index])
+    # Where a row of logits is cut: emotions first, then the answers of each aside.
+    n_answers = loader.dataset.asides.max(axis=0, initial=0) + 1
+    ends = np.cumsum([len(EMOTIONS), *n_answers])[:-1].tolist()
     losses, hits = [], []
-    for i, (X, targets) in enumerate(loader):
+    for i, (X, truth) in enumerate(loader):
+        targets, *asides = truth.unbind(dim=1)
         for group in optimizer.param_groups:
             group["lr"] = one_cycle((epoch - 1) * len(loader) + i, n_steps, peak=config.lr, warmup=config.warmup)
         goals = targets
@@ -310,8 +317,10 @@ def _train_epoch(accelerator, model, average, optimizer, loader, criterion, conf
                 X, nn.functional.one_hot(targets, len(EMOTIONS)).to(X.dtype), rng=rng, alpha=config.mixup_alpha
             )
         with accelerator.autocast():
-            logits = model(X)
+            logits, *others = model(X).tensor_split(ends, dim=1)
             loss = criterion(logits, goals)
+            for answers, aside in zip(others, asides, strict=True):
+                loss = loss + ASIDE_WEIGHT * nn.functional.cross_entropy(answers, aside)
         accelerator.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
@@ -345,6 +354,8 @@ def _fingerprint(name, model_config, config, feature_config, train_set, val_targ
     }  # fmt: skip
     if train_set.warp:
         run["warp"] = repr(train_set.warp)
+    if train_set.asides.size:
+        run["asides"] = np.bincount(train_set.asides.ravel()).tolist()
     if train_set.groups is not None:
         run["groups"] = np.bincount(train_set.groups).tolist()
     return json.dumps(run, sort_keys=True)

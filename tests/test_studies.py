@@ -76,7 +76,7 @@ def test_a_variant_is_another_experiment_that_can_be_run():
     for variant in variants.values():
         config = variant.features
         model = build_model(variant.model, **variant.model_config).eval()
-        assert model(torch.zeros(1, 1, config.n_mels, config.n_frames)).shape == (1, 8)
+        assert model(torch.zeros(1, 1, config.n_mels, config.n_frames)).shape == (1, 12 if variant.asides else 8)
 
 
 @pytest.mark.parametrize(

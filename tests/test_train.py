@@ -52,6 +52,21 @@ def test_a_training_item_is_a_window_and_its_target():
     assert (X[0, :, 40:] == -1.5).all()
 
 
+def test_asides_come_after_the_target_and_are_learned_beside_it(data):
+    _, val_features, val_targets = data
+    asides = np.stack([np.arange(64) % 2, np.arange(64) % 3], axis=1)
+    _, told = TrainingSet(*bands(64), asides=asides)[5, 0]
+    assert told.tolist() == [5, 1, 2]
+    losses = {}
+    for kept, n_classes in ((asides, 13), (None, 8)):
+        more = TrainingSet(*bands(64), asides=kept, seed=1)
+        result = fit("cnn", more, val_features, val_targets, config=CONFIG, model_config={"n_classes": n_classes},
+                     progress=False)  # fmt: skip
+        losses[kept is None] = result.history["train_loss"].iloc[0]
+        assert models.predict_logits(result.model, val_features).shape == (16, 8)
+    assert losses[False] > losses[True] + 0.3  # two more losses, of about log 2 and log 3, at 0.3 each
+
+
 def test_a_vector_is_shown_whole_without_masks():
     X, target = TrainingSet([np.arange(30, dtype=np.float32) + 1], [6], max_bands=20, max_frames=20)[0, 0]
     assert X.tolist() == [list(range(1, 31))]

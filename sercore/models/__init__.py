@@ -157,14 +157,14 @@ def predict_logits(model, features, *, config=FeatureConfig(), batch_size=64):
     Returns
     -------
     logits : np.ndarray [shape=(n_clips, n_classes)]
-        float32.
+        float32; of the emotions alone, if the model also answers asides.
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     windows = [to_windows(S_db, config=config) for S_db in features]
     X = torch.from_numpy(np.concatenate(windows))[:, None]
-    scores = torch.cat([model(part.to(device)).float().cpu() for part in X.split(batch_size)]).numpy()
+    scores = torch.cat([model(part.to(device))[:, : len(EMOTIONS)].float().cpu() for part in X.split(batch_size)]).numpy()
     model.train(was_training)
     ends = np.cumsum([len(w) for w in windows])[:-1]
     return np.stack([part.mean(axis=0) for part in np.split(scores, ends)])
