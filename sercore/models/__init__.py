@@ -164,10 +164,10 @@ def predict_logits(model, features, *, config=FeatureConfig(), batch_size=64):
     model.eval()
     windows = [to_windows(S_db, config=config) for S_db in features]
     X = torch.from_numpy(np.concatenate(windows))[:, None]
-    scores = torch.cat([model(part.to(device))[:, : len(EMOTIONS)].float().cpu() for part in X.split(batch_size)]).numpy()
+    scores = torch.cat([model(part.to(device)).float().cpu() for part in X.split(batch_size)]).numpy()
     model.train(was_training)
     ends = np.cumsum([len(w) for w in windows])[:-1]
-    return np.stack([part.mean(axis=0) for part in np.split(scores, ends)])
+    return np.stack([part.mean(axis=0) for part in np.split(scores[:, : len(EMOTIONS)], ends)])
 
 
 def softmax(logits, *, temperature=1.0):
