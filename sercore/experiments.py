@@ -12,6 +12,7 @@ from torch import nn
 
 from sercore import settings
 from sercore.augment import SpectrogramWarp, WaveformAugment
+from sercore.corpora import load_corpora
 from sercore.dataset import TrainingSet
 from sercore.errors import ConfigError
 from sercore.evaluate import fit_temperature, on_shared_labels, scores, targets_of
@@ -68,6 +69,8 @@ class Recipe:
         Varies every training window anew each epoch, copies too.
     max_bands, max_frames : int
         Of the masks.
+    extra : tuple of str
+        Other corpora, all of whose clips are trained on besides those of a fold.
     asides : tuple of str
         Columns of the clip table, such as "sex", that the network is to tell besides the emotion.
     n_val_speakers : int
@@ -89,6 +92,7 @@ class Recipe:
     warp: SpectrogramWarp | None = None
     max_bands: int = 8
     max_frames: int = 20
+    extra: tuple = ()
     asides: tuple = ()
     n_val_speakers: int = 4
     transductive: bool = False
@@ -106,10 +110,9 @@ class Recipe:
         settled = asdict(replace(self, train=replace(self.train, seed=settings.SEED)))
         settled["model_config"] = all_options(self.model, self.model_config)
         del settled["calibrate"], settled["title"]  # the trainings are the same
-        if not self.warp:
-            del settled["warp"]  # so that runs older than this option are found
-        if not self.asides:
-            del settled["asides"]  # likewise
+        for option in ("warp", "extra", "asides"):
+            if not settled[option]:
+                del settled[option]  # so that runs older than this option are found
         return hashlib.blake2b(json.dumps(settled, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
@@ -172,11 +175,14 @@ class Prepared:
         The clips that can be used.
     features : list of np.ndarray [shape=(n_mels, n_frames)]
     copies : list of list of np.ndarray
+    extra : Prepared, optional
+        The clips of `Recipe.extra`.
     """
 
     clips: pd.DataFrame
     features: list
     copies: list
+    extra: "Prepared | None" = None
 
 
 def prepare(clips, *, recipe=Recipe(), progress=True):
@@ -216,7 +222,15 @@ def prepare(clips, *, recipe=Recipe(), progress=True):
                 f"Bad option transductive for {recipe.model}: expected a model of log-mel, not of {kind}."
             )
         features, copies = _normalised_by_speaker(clips, features, copies, recipe.features)
-    return Prepared(clips, features, copies)
+    extra = None
+    if recipe.extra:
+        others = load_corpora(recipe.extra)
+        if heard := sorted(set(clips["speaker"]) & set(others["speaker"])):
+            raise ConfigError(
+                f"Bad extra {list(recipe.extra)}: expected other speakers than {heard[:3]}, to be tested."
+            )
+        extra = prepare(others, recipe=replace(recipe, extra=()), progress=progress)
+    return Prepared(clips, features, copies, extra)
 
 
 def _normalised_by_speaker(clips, features, copies, config):
@@ -267,27 +281,30 @@ def training_set(prepared, rows, *, recipe=Recipe()):
     ----------
     prepared : Prepared
     rows : np.ndarray of int
-        Positions of the training clips.
+        Positions of the training clips; all of `prepared.extra` are added to them.
     recipe : Recipe
 
     Returns
     -------
     train_set : sercore.dataset.TrainingSet
     """
-    clips = prepared.clips.iloc[rows]
+    parts = [(prepared, rows)]
+    if prepared.extra:
+        parts.append((prepared.extra, range(len(prepared.extra.clips))))
+    clips = pd.concat([part.clips.iloc[rows] for part, rows in parts])
     if unknown := [column for column in recipe.asides if clips[column].isna().any()]:
         raise ConfigError(f"Bad asides {unknown}: expected columns of the clip table that are known of every clip.")
     asides = [pd.factorize(clips[column], sort=True)[0] for column in recipe.asides]
     return TrainingSet(
-        [prepared.features[i] for i in rows],
-        targets_of(prepared.clips)[rows],
-        copies=[prepared.copies[i] for i in rows] if prepared.copies else None,
+        [part.features[i] for part, rows in parts for i in rows],
+        targets_of(clips),
+        copies=[part.copies[i] for part, rows in parts for i in rows] if prepared.copies else None,
         config=recipe.features,
         augmented_share=recipe.augmented_share,
         warp=recipe.warp,
         max_bands=recipe.max_bands,
         max_frames=recipe.max_frames,
-        groups=pd.factorize(clips["corpus"])[0] if clips["corpus"].nunique() > 1 else None,
+        groups=pd.factorize(clips["corpus"])[0] if clips["corpus"][: len(rows)].nunique() > 1 else None,
         asides=np.stack(asides, axis=1) if asides else None,
         seed=recipe.train.seed,
     )

@@ -106,6 +106,7 @@ def ablation_variants(recipe):
         "with self-attention": model(context="attention"),
         "half the width": model(widths=tuple(width // 2 for width in widths)),
         "twice the width": model(widths=tuple(width * 2 for width in widths)),
+        "TESS and EMO-DB as extra data": replace(recipe, extra=("tess", "emodb")),
         "sex and intensity told too": replace(model(n_classes=len(EMOTIONS) + 4), asides=("sex", "intensity")),
     }
 

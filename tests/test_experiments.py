@@ -52,6 +52,28 @@ def test_the_network_is_shown_training_clips_alone(prepared, recipe, monkeypatch
     assert not shown[1] & set(ids[fold.test])
 
 
+def test_clips_of_other_corpora_are_trained_on_besides_but_nobody_who_is_tested(clips, recipe, monkeypatch):
+    others = clips.assign(corpus="other", speaker="other-" + clips["speaker"]).iloc[:30]
+    monkeypatch.setattr(experiments, "load_corpora", lambda names: {("other",): others, ("same",): clips}[names])
+    prepared = experiments.prepare(clips, recipe=replace(recipe, extra=("other",)), progress=False)
+    rows = make_folds(clips, "speaker_5fold")[0].train
+    train_set = experiments.training_set(prepared, rows, recipe=recipe)
+    assert train_set.targets.tolist() == [*targets_of(clips)[rows], *targets_of(others)]
+    assert len(train_set.windows) == len(rows) + 30
+    assert train_set.groups is None  # they are extra: not half of what is heard
+    with pytest.raises(ConfigError, match="expected other speakers than"):
+        experiments.prepare(clips, recipe=replace(recipe, extra=("same",)), progress=False)
+
+
+def test_asides_are_numbered_and_must_be_known(prepared, recipe):
+    train_set = experiments.training_set(prepared, np.arange(40), recipe=replace(recipe, asides=("sex", "intensity")))
+    assert train_set.asides.shape == (40, 2)
+    assert set(train_set.asides[:, 0][prepared.clips["sex"][:40] == "male"]) == {1}
+    unknown = replace(prepared, clips=prepared.clips.assign(sex=None))
+    with pytest.raises(ConfigError, match=r"Bad asides \['sex'\]"):
+        experiments.training_set(unknown, np.arange(40), recipe=replace(recipe, asides=("sex",)))
+
+
 def test_scores_and_probabilities_are_recorded_and_read_back(clips, recipe, tmp_path):
     table = experiments.cross_validate(clips, recipe=recipe, folds=["1"], results_dir=tmp_path, progress=False)
     assert list(pd.read_csv(tmp_path / "cnn_speaker_5fold.csv")) == list(RESULT_COLUMNS)
