@@ -322,10 +322,10 @@ def zoo_table(clips, *, models=ZOO, seed=settings.SEED, results_dir=None):
     -------
     table : pd.DataFrame
         One row a model: ``model, parameters, epochs, minutes`` (of the training, mean over folds; of the folds by
-        speaker if there are any), ``device, folds`` (those by speaker that are recorded), then mean and deviation over
-        folds ``accuracy_random, accuracy_random_std, uar_random, uar_random_std, accuracy_speaker,
-        accuracy_speaker_std, uar_speaker, uar_speaker_std``, then ``low, high`` (95 % interval of the UAR by
-        speaker, over speakers), and ``difference, difference_low, difference_high`` (UAR of the first of
+        speaker if there are any), ``device``; then for each division mean and deviation over folds and how many folds
+        are recorded: ``accuracy_random, accuracy_random_std, uar_random, uar_random_std, folds_random``, and
+        ``accuracy_speaker, accuracy_speaker_std, uar_speaker, uar_speaker_std, folds``; then ``low, high`` (95 %
+        interval of the UAR by speaker, over speakers), and ``difference, difference_low, difference_high`` (UAR of the first of
         `sercore.models.HOUSE` that is recorded, minus this one's on the same clips). NaN where a protocol was not run.
 
     Raises
@@ -335,7 +335,7 @@ def zoo_table(clips, *, models=ZOO, seed=settings.SEED, results_dir=None):
     """
     results_dir, rows, probas = results_dir_of(clips, results_dir), [], {}
     for name in models:
-        row = {"model": name, "parameters": np.nan, "epochs": np.nan, "minutes": np.nan, "device": "", "folds": 0}
+        row = {"model": name, "parameters": np.nan, "epochs": np.nan, "minutes": np.nan, "device": ""}
         found = False
         for protocol in ("random_5fold", "speaker_5fold"):
             scored = scores_or_none(clips, name, protocol, seed, results_dir)
@@ -343,11 +343,11 @@ def zoo_table(clips, *, models=ZOO, seed=settings.SEED, results_dir=None):
             for metric in ("accuracy", "uar"):
                 column = f"{metric}_{protocol.removesuffix('_5fold')}"
                 row |= {column: scored[metric].mean(), f"{column}_std": scored[metric].std()}
+            row["folds" if protocol == "speaker_5fold" else "folds_random"] = len(scored)
             if len(scored):
                 row |= {"parameters": scored["parameters"].max(), "epochs": scored["epochs"].max()}
                 row["minutes"] = scored["minutes"].mean()
                 row["device"] = "+".join(sorted(scored["device"].unique()))
-                row["folds"] = len(scored) if protocol == "speaker_5fold" else 0
         row |= {"low": np.nan, "high": np.nan}
         if row["folds"]:
             heard, proba = read_out_of_fold(clips, model=name, seed=seed, results_dir=results_dir)

@@ -69,7 +69,7 @@ def test_a_protocol_that_was_not_run_is_left_open(tmp_path):
     record(tmp_path, "conv1d", "random_5fold", TRUTH)
     record(tmp_path, "cnn", "speaker_5fold", TRUTH)
     conv1d, cnn = studies.zoo_table(CLIPS, results_dir=tmp_path).to_dict("records")
-    assert (conv1d["folds"], conv1d["uar_random"]) == (0, pytest.approx(0.6))
+    assert (conv1d["folds"], conv1d["folds_random"], conv1d["uar_random"]) == (0, 2, pytest.approx(0.6))
     assert np.isnan([conv1d[key] for key in ("uar_speaker", "uar_speaker_std", "low", "high", "difference")]).all()
     assert np.isnan([cnn["uar_random"], cnn["accuracy_random"]]).all() and cnn["low"] == 1
 
