@@ -22,7 +22,7 @@ from sercore.models.transcript_rnn import word_numbers
 from sercore.novelty import fit_novelty
 from sercore.results import RESULT_COLUMNS, commit, out_of_fold_table, record, record_name, results_dir_of
 from sercore.splits import hold_out_validation, make_folds
-from sercore.train import TrainConfig, fit, processes
+from sercore.train import TrainConfig, fit, processes, settings_of
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +107,9 @@ class Recipe:
     @property
     def key(self):
         """Short fingerprint of all but the seed, for names of folders."""
-        settled = asdict(replace(self, train=replace(self.train, seed=settings.SEED)))
+        settled = asdict(self)
         settled["model_config"] = all_options(self.model, self.model_config)
+        settled["train"] = settings_of(replace(self.train, seed=settings.SEED))
         del settled["calibrate"], settled["title"]  # the trainings are the same
         for option in ("warp", "extra", "asides"):
             if not settled[option]:

@@ -107,6 +107,8 @@ def ablation_variants(recipe):
         "half the width": model(widths=tuple(width // 2 for width in widths)),
         "twice the width": model(widths=tuple(width * 2 for width in widths)),
         "TESS and EMO-DB as extra data": replace(recipe, extra=("tess", "emodb")),
+        "20 epochs of filling gaps before": training(gap_epochs=20),
+        "filling gaps before, and extra data": replace(training(gap_epochs=20), extra=("tess", "emodb")),
         "sex and intensity told too": replace(model(n_classes=len(EMOTIONS) + 4), asides=("sex", "intensity")),
     }
 

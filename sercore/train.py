@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import time
 from dataclasses import asdict, dataclass, field
@@ -29,6 +30,8 @@ from sercore.features import FeatureConfig
 from sercore.labels import EMOTIONS
 from sercore.models import build_model, predict_logits
 
+logger = logging.getLogger(__name__)
+
 #: Of the loss for each of a training set's asides, beside 1 for the emotion.
 ASIDE_WEIGHT = 0.3
 
@@ -51,6 +54,9 @@ class TrainConfig:
     label_smoothing : float in [0, 1)
     mixup_alpha : float
         Of `sercore.augment.mixup`; 0 leaves the clips as they are.
+    gap_epochs : int
+        Epochs before the first in which the network draws what it is not shown of spectrograms, and hears of no
+        emotion; for networks with `frames`, such as the house CNN.
     ema_decay : float in [0, 1)
         Of the running mean of the weights, one update a step; it is what is evaluated and kept. Its memory
         grows from a few steps to this, so that the first epochs are not a mean with untrained weights.
@@ -71,6 +77,7 @@ class TrainConfig:
     weight_decay: float = 0.02
     label_smoothing: float = 0.05
     mixup_alpha: float = 0.0
+    gap_epochs: int = 0
     ema_decay: float = 0.99
     patience: int = 60
     balance: bool = True
@@ -83,6 +90,11 @@ class TrainConfig:
                 raise ConfigError(f"Bad {name} {getattr(self, name)!r}: expected a number above 0.")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"Bad ema_decay {self.ema_decay!r}: expected 0 to less than 1.")
+
+
+def settings_of(config):
+    """Give what a `TrainConfig` holds, without the options that came later and are off: older runs had the rest."""
+    return {key: value for key, value in asdict(config).items() if key != "gap_epochs" or value}
 
 
 @dataclass
@@ -164,6 +176,10 @@ def fit(name, train_set, val_features=None, val_targets=None, *, config=TrainCon
     path = Path(run_dir) / "state.safetensors" if run_dir else None
     if hasattr(model, "warm_start"):
         model.warm_start()
+    if config.gap_epochs and not hasattr(model, "frames"):
+        raise ConfigError(f"Bad gap_epochs {config.gap_epochs} for {name}: expected 0, or a network such as cnn.")
+    if config.gap_epochs and not (path and path.exists()):
+        _fill_gaps(accelerator, model, train_set, config)
     average = AveragedModel(model, multi_avg_fn=_running_mean(config.ema_decay), use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     loader = DataLoader(
@@ -295,6 +311,31 @@ def _accelerator(config):
     return Accelerator(cpu=device == "cpu", mixed_precision=precision)
 
 
+def _fill_gaps(accelerator, model, train_set, config):
+    """Train a masked autoencoder (He et al. 2022, arXiv:2111.06377) that draws with one linear layer."""
+    n_mels, n_frames = train_set[0, 0][0].shape[1:]
+    width, n_parts = model.eval().frames(torch.zeros(1, 1, n_mels, n_frames)).shape[1:]
+    size = n_frames // n_parts
+    model, draw = model.to(accelerator.device).train(), nn.Linear(width, n_mels * size).to(accelerator.device)
+    optimizer = torch.optim.AdamW([*model.parameters(), *draw.parameters()], lr=config.lr / 3)
+    loader = DataLoader(train_set, batch_size=config.batch_size, sampler=EpochSampler(train_set, balance=False))
+    for k in range(config.gap_epochs):
+        train_set.epoch = 10**6 + k  # other draws than in the epochs that follow
+        rng = np.random.default_rng([config.seed, train_set.epoch])
+        for X, _ in loader:
+            X = X[..., : n_parts * size].to(accelerator.device)
+            hidden = torch.from_numpy(rng.random((len(X), 1, 1, n_parts)) < 0.5).to(accelerator.device)
+            hidden = hidden.repeat_interleave(size, dim=3)
+            with accelerator.autocast():
+                parts = draw(model.frames(X.masked_fill(hidden, 0.0)).transpose(1, 2))  # (n, n_parts, n_mels * size)
+            drawn = parts.float().unflatten(2, (n_mels, size)).transpose(1, 2).reshape(X.shape)
+            loss = ((drawn - X) ** 2)[hidden.expand_as(X)].mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    logger.info("%d epochs of filling gaps: mean squared error %.3f at the end", config.gap_epochs, loss.item())
+
+
 def _train_epoch(accelerator, model, average, optimizer, loader, criterion, config, epoch, n_steps):
     loader.dataset.epoch = epoch
     if hasattr(accelerator.unwrap_model(model), "set_stage"):
@@ -347,7 +388,7 @@ def _fingerprint(name, model_config, config, feature_config, train_set, val_targ
         data.update(windows.tobytes())
     data.update(train_set.targets.tobytes())
     run = {
-        "model": name, "model_config": model_config or {}, "train": asdict(config), "features": asdict(feature_config),
+        "model": name, "model_config": model_config or {}, "train": settings_of(config), "features": asdict(feature_config),
         "data": data.hexdigest(), "n_val": len(val_targets) if val_targets is not None else 0,
         "masks": [train_set.max_bands, train_set.max_frames], "seed": train_set.seed,
         "augmented": [train_set.augmented_share, len(train_set.copies[0]) if train_set.copies else 0],

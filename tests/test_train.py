@@ -67,6 +67,22 @@ def test_asides_come_after_the_target_and_are_learned_beside_it(data):
     assert losses[False] > losses[True] + 0.3  # two more losses, of about log 2 and log 3, at 0.3 each
 
 
+def test_a_network_that_has_filled_gaps_starts_from_elsewhere(data, caplog):
+    train_set, val_features, val_targets = data
+    drawn = []
+    with caplog.at_level("INFO", logger="sercore.train"):
+        for gap_epochs in (1, 8):
+            config = replace(CONFIG, epochs=1, gap_epochs=gap_epochs)
+            result = fit("cnn", train_set, val_features, val_targets, config=config, progress=False)
+            drawn.append(float(caplog.messages[-1].split()[-4]))
+    plain = fit("cnn", train_set, val_features, val_targets, config=replace(CONFIG, epochs=1), progress=False)
+    # Loud bands are near 1, all else near -0.5, and every clip has one of eight: to draw the mean leaves 0.25.
+    assert drawn[1] < 0.5 * drawn[0]
+    assert result.history["train_loss"].iloc[0] != plain.history["train_loss"].iloc[0]
+    with pytest.raises(ConfigError, match="Bad gap_epochs 1 for cnn_basic"):
+        fit("cnn_basic", train_set, config=replace(CONFIG, gap_epochs=1), progress=False)
+
+
 def test_a_vector_is_shown_whole_without_masks():
     X, target = TrainingSet([np.arange(30, dtype=np.float32) + 1], [6], max_bands=20, max_frames=20)[0, 0]
     assert X.tolist() == [list(range(1, 31))]

@@ -157,8 +157,11 @@ class CNN(nn.Module):
         -------
         logits : torch.Tensor [shape=(n, n_classes)]
         """
+        x = self.pool(self.frames(X))  # (n, 256)
+        return self.head(self.dropout(x))  # (n, 8)
+
+    def frames(self, X):
+        """Describe every sixteen frames of `X` (as in `forward`) by a vector: (n, 128, 11)."""
         x = self.stem(X.contiguous(memory_format=torch.channels_last))  # (n, 16, 32, 88)   for X (n, 1, 64, 176)
         x = self.blocks(x)  # (n, 128, 4, 11)
-        x = self.context(x.mean(dim=2))  # (n, 128, 11)     mean over mels
-        x = self.pool(x)  # (n, 256)
-        return self.head(self.dropout(x))  # (n, 8)
+        return self.context(x.mean(dim=2))  # (n, 128, 11)     mean over mels
