@@ -1,6 +1,6 @@
 """Visit the web page without a browser, over and over, and print what it costs.
 
-    python tests/benchmarks/soak.py                                            about an hour on two cores
+    python tests/benchmarks/soak.py                                            half an hour on two busy cores
     python tests/benchmarks/soak.py --uploads 50 --sessions 10 --together 20   a few minutes
 
 Uploads: so many recordings in one session, one after the other. Sessions: so many visitors in sequence. Together: so
