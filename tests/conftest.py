@@ -1,10 +1,12 @@
 """What all tests share: folders of their own, a voice, and the reason why tests on real recordings are skipped."""
 
 import hypothesis
+import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 import soundfile as sf
 
-from sercore import settings
+from sercore import plots, settings
 from sercore.corpora import synthetic
 from sercore.labels import EMOTIONS
 
@@ -23,6 +25,17 @@ def own_folders(tmp_path_factory):
         for kind in ("cache", "runs", "results", "figures"):
             patch.setenv(f"SERCORE_{kind.upper()}", str(root / kind))
         yield root
+
+
+@pytest.fixture
+def style(tmp_path, monkeypatch):
+    """Figures as the notebooks draw them, on no screen, saved into a folder of the test's own."""
+    monkeypatch.setenv("SERCORE_FIGURES", str(tmp_path / "figures"))
+    plt.switch_backend("Agg")
+    with matplotlib.rc_context():
+        plots.use_style()
+        yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="session")

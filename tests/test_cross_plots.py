@@ -1,10 +1,6 @@
 """What the figures of several corpora say: places, marks, names that do not meet."""
 
 import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +8,8 @@ import pytest
 from sercore import plots
 from sercore.errors import ConfigError
 from sercore.labels import COLORS
+
+pytestmark = pytest.mark.usefixtures("style")
 
 MATRIX = pd.DataFrame(
     {"trained_on": ["emodb", "emodb", "tess", "tess"], "tested_on": ["emodb", "tess", "emodb", "tess"],
@@ -22,14 +20,6 @@ LEFT_OUT = pd.DataFrame(
      "n_emotions": [6, 7, 6, 7], "uar": [0.4, 0.3, 0.5, 0.45], "low": [0.3, np.nan, 0.4, np.nan],
      "high": [0.5, np.nan, 0.6, np.nan]}
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def style():
-    with matplotlib.rc_context():
-        plots.use_style()
-        yield
-    plt.close("all")
 
 
 def texts(ax):

@@ -1,9 +1,6 @@
 """What the figures say: numbers, labels, marks, files."""
 
 import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -16,14 +13,7 @@ from sercore.explain import Explanation
 from sercore.labels import COLORS, EMOTIONS
 from sercore.splits import Fold
 
-
-@pytest.fixture(autouse=True)
-def style(tmp_path, monkeypatch):
-    monkeypatch.setenv("SERCORE_FIGURES", str(tmp_path / "figures"))
-    with matplotlib.rc_context():
-        plots.use_style()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 def texts(ax):

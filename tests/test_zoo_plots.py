@@ -3,9 +3,6 @@
 import itertools
 
 import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -13,6 +10,8 @@ import pytest
 
 from sercore import plots
 from sercore.errors import ConfigError
+
+pytestmark = pytest.mark.usefixtures("style")
 
 TABLE = pd.DataFrame(
     {"model": ["conv1d", "two_channel", "transcript_rnn", "cnn"], "parameters": [800_000, 32_000, 58_000, 712_000],
@@ -23,14 +22,6 @@ NOISE = pd.DataFrame(
     {"noise": ["none", "white", "white", "babble", "babble"], "snr_db": [np.inf, 20, 0, 20, 0],
      "uar": [0.6, 0.5, 0.2, 0.55, 0.4], "low": [0.5, 0.4, 0.1, 0.5, 0.3], "high": [0.7, 0.6, 0.3, 0.6, 0.5]}
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def style():
-    with matplotlib.rc_context():
-        plots.use_style()
-        yield
-    plt.close("all")
 
 
 def texts(ax):
