@@ -7,6 +7,7 @@ Every `plot_*` takes `ax=None` (None opens a new 16:9 or 1:1 figure), returns it
 import itertools
 import os
 import re
+from textwrap import fill
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -464,7 +465,8 @@ def plot_ablation(table, *, reference="recipe", ax=None):
     """Draw by how much each change of the recipe moves the UAR on validation speakers: mean ± standard error.
 
     `table` is `sercore.studies.ablate`'s: variant, fold, seed, uar. Variants are compared with `reference` on the
-    folds and seeds that both were run on. A filled mark lies more than two standard errors from 0.
+    folds and seeds that both were run on; how many stands behind the name. A filled mark is of three or more, and lies
+    more than two standard errors from 0.
     """
     # Here, not above: studies brings the training loop, for which a demo that draws need not wait.
     from sercore.studies import ablation_differences
@@ -476,13 +478,14 @@ def plot_ablation(table, *, reference="recipe", ax=None):
     mean, error, places = 100 * rows["difference"], 100 * rows["error"], np.arange(len(rows))
     ax.axvline(0, color=INK, linewidth=1.5)
     ax.errorbar(mean, places, xerr=np.nan_to_num(error), fmt="none", color=PALE, capsize=6, linewidth=4)
-    sure = (mean.abs() > 2 * error).to_numpy()
+    sure = ((mean.abs() > 2 * error) & (rows["n"] > 2)).to_numpy()
     for part, face in ((sure, PLAIN), (~sure, "white")):
         ax.scatter(mean[part], places[part], s=140, facecolor=face, edgecolor=INK, linewidth=1.5, zorder=3)
-    ax.set_yticks(places, rows["variant"])
-    ax.set_title("mean ± standard error; filled: more than two of these from 0", fontsize=14)
-    xlabel = f"UAR minus the {reference}'s (percentage points)"
-    return _label(ax, xlabel, "One change", grid="x", ylim=(-0.6, len(rows) - 0.4))
+    ax.set_yticks(places, [fill(f"{name} ({n})", 33) for name, n in zip(rows["variant"], rows["n"], strict=True)])
+    title = "mean ± standard error; filled: of three or more\ntrainings, and over two errors from 0"
+    ax.set_title(title, loc="right", fontsize=14)
+    xlabel = f"UAR minus the {reference}'s (points)"
+    return _label(ax, xlabel, "One change (trainings)", grid="x", ylim=(-0.6, len(rows) - 0.4))
 
 
 def plot_noise(table, *, chance=0.125, ax=None):

@@ -91,18 +91,24 @@ def test_agreement_writes_every_kappa_without_a_negative_zero():
 
 
 def test_ablation_sorts_and_fills_what_is_sure():
-    uar = {"recipe": (0.5, 0.6), "mixup": (0.52, 0.58), "no masks": (0.45, 0.545), "wide masks": (0.6, 0.71)}
+    uar = {
+        "recipe": (0.5, 0.6, 0.7),
+        "mixup": (0.52, 0.58, 0.7),
+        "no masks": (0.45, 0.545, 0.6475),
+        "half": (0.6, 0.71),
+    }
     table = pd.DataFrame([
         {"variant": name, "fold": str(fold), "seed": 0, "uar": value}
         for name, values in uar.items() for fold, value in enumerate(values)
     ])  # fmt: skip
     ax = plots.plot_ablation(table)
-    assert ticks(ax.yaxis) == ["no masks", "mixup", "wide masks"]
+    assert ticks(ax.yaxis) == ["no masks (3)", "mixup (3)", "half (2)"]
     sure, unsure = ax.collections[-2:]
-    np.testing.assert_allclose(places(sure), [[-5.25, 0], [10.5, 2]])
-    np.testing.assert_allclose(places(unsure), [[0, 1]], atol=1e-9)
+    np.testing.assert_allclose(places(sure), [[-5.25, 0]])
+    # Two folds that agree are no proof.
+    np.testing.assert_allclose(places(unsure), [[0, 1], [10.5, 2]], atol=1e-9)
     np.testing.assert_allclose(ax.collections[0].get_segments()[2][:, 0], [10, 11])
-    assert ax.get_xlabel() == "UAR minus the recipe's (percentage points)"
+    assert ax.get_xlabel() == "UAR minus the recipe's (points)"
 
 
 def test_noise_gets_worse_to_the_right_and_names_its_levels():
