@@ -79,7 +79,7 @@ def _network(clips, results):
 def _folds(clips, results):
     rows, uar = [], {}
     for name, model, protocol in (
-        ("never heard, networks together (shipped)", "cnn_warped_ensemble", "speaker_5fold"),
+        ("never heard, ensemble (shipped)", "cnn_warped_ensemble", "speaker_5fold"),
         ("never heard, one network", "cnn_warped", "speaker_5fold"),
         ("never heard, one network, shorter recipe", "cnn", "speaker_5fold"),
         ("heard in training, shorter recipe (leaky)", "cnn", "random_5fold"),
@@ -88,11 +88,11 @@ def _folds(clips, results):
         if table.loc[table["seed"] == settings.SEED, "n_test"].sum() != len(clips):
             raise LookupError(f"{model}_{protocol}.csv lacks folds")
         folds = 100 * table.groupby("fold")[["uar", "accuracy", "macro_f1"]].mean()
-        rows.append([name, *(f"{mean:.1f} ± {sd:.1f} %" for mean, sd in zip(folds.mean(), folds.std(), strict=True))])
+        rows.append([name, *(f"{mean:.1f} ± {sd:.1f}" for mean, sd in zip(folds.mean(), folds.std(), strict=True))])
         uar[model, protocol] = 100 * table.loc[table["seed"] == settings.SEED, "uar"].mean()
     known, strangers = uar["cnn", "random_5fold"], uar["cnn", "speaker_5fold"]
     return {
-        "scores": pd.DataFrame(rows, columns=["test speakers", "UAR", "accuracy", "macro-F1"]), "n_folds": len(folds),
+        "scores": pd.DataFrame(rows, columns=["test speakers", "UAR (%)", "accuracy (%)", "macro-F1 (%)"]), "n_folds": len(folds),
         "known": known, "strangers": strangers, "leak": round(known) - round(strangers), "minutes": table["minutes"].mean(),
     }  # fmt: skip
 

@@ -457,7 +457,7 @@ def plot_agreement(matrix, *, ax=None):
     ax.set_xticks(range(n), matrix.columns, **SLANTED)
     ax.set_yticks(range(n), matrix.index)
     ax.spines[:].set_visible(False)
-    ax.set_title("Cohen's kappa of being right: 1 on the same clips, 0 as by chance")
+    ax.set_title("Cohen's kappa of being right:\n1 on the same clips, 0 as by chance")
     return _label(ax, "Model", "Model")
 
 
@@ -481,7 +481,9 @@ def plot_ablation(table, *, reference="recipe", ax=None):
     sure = ((mean.abs() > 2 * error) & (rows["n"] > 2)).to_numpy()
     for part, face in ((sure, PLAIN), (~sure, "white")):
         ax.scatter(mean[part], places[part], s=140, facecolor=face, edgecolor=INK, linewidth=1.5, zorder=3)
-    ax.set_yticks(places, [fill(f"{name} ({n})", 33) for name, n in zip(rows["variant"], rows["n"], strict=True)])
+    ax.set_yticks(
+        places, [fill(f"{name} ({n})", 36) for name, n in zip(rows["variant"], rows["n"], strict=True)], fontsize=13
+    )
     title = "mean ± standard error; filled: of three or more\ntrainings, and over two errors from 0"
     ax.set_title(title, loc="right", fontsize=14)
     xlabel = f"UAR minus the {reference}'s (points)"
