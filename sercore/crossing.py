@@ -256,7 +256,7 @@ def embed(model, features, *, config=FeatureConfig()):
         raise ConfigError(f"Bad model {type(network).__name__}: expected the house CNN, or an ensemble of it.")
     body = deepcopy(network)
     body.head = torch.nn.Identity()
-    return predict_logits(body, features, config=config)
+    return predict_logits(body, features, config=config, n_outputs=None)
 
 
 def recognise(clips, vectors, *, what="corpus"):

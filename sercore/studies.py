@@ -108,7 +108,7 @@ def ablation_variants(recipe):
         "twice the width": model(widths=tuple(width * 2 for width in widths)),
         "TESS and EMO-DB as extra data": replace(recipe, extra=("tess", "emodb")),
         "20 epochs of filling gaps before": training(gap_epochs=20),
-        "filling gaps before, and extra data": replace(training(gap_epochs=20), extra=("tess", "emodb")),
+        "filling gaps before and extra data": replace(training(gap_epochs=20), extra=("tess", "emodb")),
         "sex and intensity told too": replace(model(n_classes=len(EMOTIONS) + 4), asides=("sex", "intensity")),
     }
 

@@ -143,7 +143,7 @@ def layer_table(model, X):
 
 
 @torch.inference_mode()
-def predict_logits(model, features, *, config=FeatureConfig(), batch_size=64):
+def predict_logits(model, features, *, config=FeatureConfig(), batch_size=64, n_outputs=len(EMOTIONS)):
     """Score clips of any length: cut them into windows, score each, average over a clip's windows.
 
     Parameters
@@ -153,11 +153,13 @@ def predict_logits(model, features, *, config=FeatureConfig(), batch_size=64):
         Log-mel spectrograms in dB, or what the model's ``kind`` says.
     config : FeatureConfig
     batch_size : int
+    n_outputs : int, optional
+        The first so many are given, so that answers to asides are left out; None gives all.
 
     Returns
     -------
-    logits : np.ndarray [shape=(n_clips, n_classes)]
-        float32; of the emotions alone, if the model also answers asides.
+    logits : np.ndarray [shape=(n_clips, n_outputs)]
+        float32.
     """
     device = next(model.parameters()).device
     was_training = model.training
@@ -167,7 +169,7 @@ def predict_logits(model, features, *, config=FeatureConfig(), batch_size=64):
     scores = torch.cat([model(part.to(device)).float().cpu() for part in X.split(batch_size)]).numpy()
     model.train(was_training)
     ends = np.cumsum([len(w) for w in windows])[:-1]
-    return np.stack([part.mean(axis=0) for part in np.split(scores[:, : len(EMOTIONS)], ends)])
+    return np.stack([part.mean(axis=0) for part in np.split(scores[:, :n_outputs], ends)])
 
 
 def softmax(logits, *, temperature=1.0):
