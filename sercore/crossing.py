@@ -23,7 +23,7 @@ from sercore.evaluate import (
     selective_accuracy,
     targets_of,
 )
-from sercore.experiments import Recipe, prepare, runs_dir_of, train_and_refit
+from sercore.experiments import Recipe, assemble, prepare, runs_dir_of, train_and_refit
 from sercore.features import FeatureConfig, compute, extract
 from sercore.labels import EMOTIONS
 from sercore.models import predict_logits, softmax
@@ -155,7 +155,8 @@ def corpus_matrix(clips, *, recipe=Recipe(), results_dir=None, progress=True):
             model, _ = train_and_refit(
                 prepared, fold, recipe=recipe, calibrate=False, run_dir=run_dir, progress=progress
             )
-            logits = predict_logits(model, [prepared.features[i] for i in fold.test], config=recipe.features)
+            _, _, listener = assemble([model], recipe)
+            logits = predict_logits(listener, [prepared.features[i] for i in fold.test], config=recipe.features)
             proba[fold.test] = softmax(logits)
         for tested in np.unique(corpora):
             here = corpora == tested

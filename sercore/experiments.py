@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 #: Epochs of the designs for whom one takes four to seven times as long as for the house CNN (bf16, one thread).
 EPOCHS = {"cnn_transformer": 30, "resnet18": 20}
 
+#: Test-time augmentation: a clip is heard as it is, a tenth slower and a tenth faster, as far as a warp goes in training.
+TEMPOS = (0.9, 1.0, 1.1)
+
 #: What the recipes of these names change in the documented one. Those after "warped" are for voices, rooms and
 #: microphones that no corpus at hand has: no copies, whose kinds of change the warp has too, and a third of the epochs,
 #: after which a network begins to know its own speakers too well.
@@ -36,7 +39,7 @@ _VOICES = {"copies": 0, "train": TrainConfig(epochs=20)}
 _CLIP = {"features": FeatureConfig(level="clip")}
 RECIPES = {
     "house": {},
-    "warped": {"warp": SpectrogramWarp()},
+    "warped": {"warp": SpectrogramWarp(), "tempos": TEMPOS},
     "fixed_level": _VOICES | {"warp": SpectrogramWarp()},
     "any_gain": _VOICES | {"warp": SpectrogramWarp(max_gain_db=20.0)},
     "clip_level": _VOICES | _CLIP | {"warp": SpectrogramWarp()},
@@ -77,6 +80,8 @@ class Recipe:
     transductive : bool
         Normalise each band by its mean and deviation over all of a speaker's clips. A test speaker's unlabelled
         clips are looked at, which a stranger's single recording does not allow: recorded apart.
+    tempos : tuple of float
+        At which a clip is heard when the network is tested or used, as `sercore.models.Ensemble` says.
     calibrate : bool
         Let `cross_validate` train twice a fold, the first time for the temperature; see `train_and_refit`.
     train : TrainConfig
@@ -96,6 +101,7 @@ class Recipe:
     asides: tuple = ()
     n_val_speakers: int = 4
     transductive: bool = False
+    tempos: tuple = (1.0,)
     calibrate: bool = True
     train: TrainConfig = TrainConfig()
 
@@ -110,7 +116,7 @@ class Recipe:
         settled = asdict(self)
         settled["model_config"] = all_options(self.model, self.model_config)
         settled["train"] = settings_of(replace(self.train, seed=settings.SEED))
-        del settled["calibrate"], settled["title"]  # the trainings are the same
+        del settled["calibrate"], settled["title"], settled["tempos"]  # the trainings are the same
         for option in ("warp", "extra", "asides"):
             if not settled[option]:
                 del settled[option]  # so that runs older than this option are found
@@ -153,6 +159,8 @@ def recipe_for(profile=None, *, title="house", **changes):
     if recipe.warp and "train" not in changes:
         longer = {"epochs": 2 * recipe.train.epochs, "patience": 2 * recipe.train.patience}
         recipe = replace(recipe, train=replace(recipe.train, **longer))
+    if MODELS[recipe.model].kind != "log_mel":
+        recipe = replace(recipe, tempos=(1.0,))
     if (profile or settings.profile()) == "smoke":
         # Few clips make few steps: smaller batches, and a mean of the weights with a shorter memory.
         recipe = replace(
@@ -344,7 +352,8 @@ def train_and_refit(prepared, fold, *, recipe=Recipe(), calibrate=True, run_dir=
     if calibrate:
         shared = replace(recipe, train=replace(recipe.train, seed=settings.SEED))
         first = train_fold(prepared, fold, recipe=shared, run_dir=first_dir, progress=progress)
-        val_logits = predict_logits(first.model, [prepared.features[i] for i in fold.val], config=recipe.features)
+        _, _, listener = assemble([first.model], recipe)
+        val_logits = predict_logits(listener, [prepared.features[i] for i in fold.val], config=recipe.features)
         schedule = replace(schedule, epochs=first.best_epoch) if first.stopped_early else schedule
         facts = {
             "temperature": fit_temperature(val_logits, targets_of(prepared.clips)[fold.val]),
@@ -357,6 +366,30 @@ def train_and_refit(prepared, fold, *, recipe=Recipe(), calibrate=True, run_dir=
                  model_config=recipe.model_config, run_dir=second_dir, progress=progress)  # fmt: skip
     epochs = len(second.history)
     return second.model, facts | {"epochs": epochs, "minutes": second.minutes, "device": second.device}
+
+
+def assemble(networks, recipe):
+    """Let trained networks answer together, at the tempos of their recipe.
+
+    Parameters
+    ----------
+    networks : list of torch.nn.Module
+    recipe : Recipe
+
+    Returns
+    -------
+    name : str
+    model_config : dict
+        What `sercore.models.build_model` makes the like of it from.
+    model : torch.nn.Module
+        A single network that is to hear the clip at its own tempo is given back as it is.
+    """
+    if len(networks) == 1 and recipe.tempos == (1.0,):
+        return recipe.model, recipe.model_config, networks[0]
+    config = {"member": recipe.model, "n_members": len(networks), "tempos": recipe.tempos, **recipe.model_config}
+    model = Ensemble(**config)
+    model.members = nn.ModuleList(networks)
+    return "ensemble", config, model.eval()
 
 
 def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), seeds=(settings.SEED,), folds=None,
@@ -423,7 +456,8 @@ def cross_validate(clips, *, protocol="speaker_5fold", recipe=Recipe(), seeds=(s
                 prepared, fold, recipe=seeded, calibrate=recipe.calibrate, run_dir=runs / f"fold{fold.name}",
                 progress=progress,
             )  # fmt: skip
-            logits = predict_logits(model, [prepared.features[i] for i in fold.test], config=recipe.features)
+            _, _, listener = assemble([model], recipe)
+            logits = predict_logits(listener, [prepared.features[i] for i in fold.test], config=recipe.features)
             # The same design, but another experiment: weights that could be fetched when it was run.
             name = recipe.name + "_imagenet" * getattr(model, "pretrained", False)
             facts = {key: facts.get(key) for key in ("temperature", "val_uar", "epochs", "minutes", "device")}
@@ -489,11 +523,7 @@ def train_final(clips, path, *, recipe=Recipe(), seeds=(settings.SEED,), info=No
         members.append(model)
         minutes += facts["minutes"]
     minutes += facts.pop("shared_minutes")
-    name, model_config = recipe.model, recipe.model_config
-    if len(seeds) > 1:
-        name, model_config = "ensemble", {"member": name, "n_members": len(seeds), **model_config}
-        model = Ensemble(**model_config)
-        model.members = nn.ModuleList(members)
+    name, model_config, model = assemble(members, recipe)
     temperature = facts.pop("temperature")
     facts |= {
         "corpus": "+".join(sorted(prepared.clips["corpus"].unique())),

@@ -25,7 +25,7 @@ from sercore.evaluate import (
     scores,
     targets_of,
 )
-from sercore.experiments import Recipe, prepare, runs_dir_of, train_and_refit, train_fold
+from sercore.experiments import RECIPES, TEMPOS, Recipe, assemble, prepare, runs_dir_of, train_and_refit, train_fold
 from sercore.features import FeatureConfig, compute, extract
 from sercore.labels import EMOTIONS
 from sercore.models import HOUSE, MODELS, build_model, count_parameters, load_checkpoint, predict_logits, softmax
@@ -99,6 +99,8 @@ def ablation_variants(recipe):
         "warped and twice the epochs with plain residual blocks": replace(
             longer, model="resnet_blocks", model_config={}
         ),
+        "heard at three tempos": replace(recipe, tempos=TEMPOS),
+        "warped and twice the epochs at three tempos": replace(longer, tempos=TEMPOS),
         "pool by mean": model(pool="mean"),
         "pool by statistics": model(pool="statistics"),
         "no squeeze-excitation": model(excite=False),
@@ -154,15 +156,26 @@ def ablate(
             part = "validation" if seed == settings.SEED else f"validation_seed{seed}"
             run_dir = runs_dir_of(prepared.clips, seeded) / "speaker_5fold" / f"fold{fold.name}" / part
             result = train_fold(prepared, fold, recipe=seeded, run_dir=run_dir, progress=progress)
-            last = result.history.iloc[-1]
+            uar, loss = result.history[["val_uar", "val_loss"]].iloc[-1]
+            if seeded.tempos != (1.0,):
+                uar, loss = _scores_at_tempos(result.last, prepared, fold.val, seeded)
             rows.append({
-                "variant": name, "fold": fold.name, "seed": seed, "uar": last["val_uar"], "loss": last["val_loss"],
+                "variant": name, "fold": fold.name, "seed": seed, "uar": uar, "loss": loss,
                 "parameters": count_parameters(result.model), "minutes": result.minutes, "device": result.device,
                 "commit": commit(),
             })  # fmt: skip
             record(results_dir / "ablation.csv", pd.DataFrame(rows[-1:]), keys=["variant", "fold", "seed"])
-            logger.info("%s, fold %s, seed %s: UAR %.3f", name, fold.name, seed, last["val_uar"])
+            logger.info("%s, fold %s, seed %s: UAR %.3f", name, fold.name, seed, uar)
     return pd.DataFrame(rows)
+
+
+def _scores_at_tempos(network, prepared, rows, recipe):
+    """What training writes into its history of one tempo: UAR and cross-entropy."""
+    _, _, listener = assemble([network], recipe)
+    logits = predict_logits(listener, [prepared.features[i] for i in rows], config=recipe.features)
+    targets = targets_of(prepared.clips)[rows]
+    loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.as_tensor(targets))
+    return scores(targets, logits.argmax(axis=1))["uar"], float(loss)
 
 
 def noise_robustness(clips, *, recipe=Recipe(), seeds=(settings.SEED,), protocol="speaker_5fold", kinds=tuple(NOISES),
@@ -207,7 +220,8 @@ def noise_robustness(clips, *, recipe=Recipe(), seeds=(settings.SEED,), protocol
                 for path in prepared.clips["path"].iloc[fold.test]
             )
             features = Parallel(n_jobs=-1)(tasks)
-            logits = np.mean([predict_logits(model, features, config=recipe.features) for model, _ in members], axis=0)
+            _, _, listener = assemble([model for model, _ in members], recipe)
+            logits = predict_logits(listener, features, config=recipe.features)
             proba[i, fold.test] = softmax(logits, temperature=members[0][1]["temperature"])
     targets = targets_of(prepared.clips)
     rows = []
@@ -302,8 +316,12 @@ def zoo_model(name):
     -------
     model : torch.nn.Module
     """
-    member, _ = design_of(name)
-    return build_model("ensemble", member=member) if name.endswith("_ensemble") else build_model(member)
+    member, rest = design_of(name)
+    tempos = RECIPES.get(rest.removesuffix("_ensemble").strip("_"), {}).get("tempos", (1.0,))
+    n_members = 3 if rest.endswith("_ensemble") else 1
+    if n_members == 1 and tempos == (1.0,):
+        return build_model(member)
+    return build_model("ensemble", member=member, n_members=n_members, tempos=tempos)
 
 
 def zoo_table(clips, *, models=ZOO, seed=settings.SEED, results_dir=None):

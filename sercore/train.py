@@ -112,6 +112,8 @@ class FitResult:
     stopped_early : bool
         Patience was over before the last epoch.
     device : str
+    last : torch.nn.Module, optional
+        As `model`, with the weights of the last epoch.
     """
 
     model: nn.Module
@@ -119,6 +121,7 @@ class FitResult:
     best_epoch: int
     stopped_early: bool
     device: str
+    last: nn.Module | None = None
 
     @property
     def minutes(self):
@@ -227,7 +230,8 @@ def fit(name, train_set, val_features=None, val_targets=None, *, config=TrainCon
     if hasattr(best, "pretrained"):
         best.pretrained = accelerator.unwrap_model(model).pretrained
     stopped = len(state.history) < config.epochs
-    return FitResult(best.eval(), pd.DataFrame(state.history), state.best_epoch, stopped, accelerator.device.type)
+    return FitResult(best.eval(), pd.DataFrame(state.history), state.best_epoch, stopped, accelerator.device.type,
+                     average.module.cpu().eval())  # fmt: skip
 
 
 def one_cycle(step, n_steps, *, peak, warmup=0.3):

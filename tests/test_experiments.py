@@ -166,6 +166,36 @@ def test_designs_of_others_are_trained_once_a_fold_and_the_slow_ones_for_fewer_e
     assert (asked.train.epochs, asked.calibrate) == (house.train.epochs, True)
 
 
+def test_tempos_change_the_answers_and_train_nothing_anew(few, small, tmp_path, monkeypatch):
+    monkeypatch.setenv("SERCORE_RUNS", str(tmp_path / "runs"))
+    options = {"folds": ["1"], "seeds": (0, 1), "results_dir": tmp_path, "progress": False}
+    experiments.cross_validate(few, recipe=small, **options)
+    fold, before = read_out_of_fold(few, model="cnn_ensemble", results_dir=tmp_path)
+    monkeypatch.setattr(train, "_train_epoch", lambda *_: pytest.fail("trained again"))
+    several = replace(small, tempos=(0.7, 1.0))
+    table = experiments.cross_validate(few, recipe=several, **options)
+    _, together = read_out_of_fold(few, model="cnn_ensemble", results_dir=tmp_path)
+    one, other = (read_out_of_fold(few, seed=seed, results_dir=tmp_path)[1] for seed in (0, 1))
+    assert np.abs(together - before).max() > 1e-4
+    mean = np.sqrt(one * other)
+    np.testing.assert_allclose(together, mean / mean.sum(axis=1, keepdims=True), atol=1e-5)
+    assert scores(targets_of(fold), together.argmax(axis=1))["uar"] == pytest.approx(table["uar"].iloc[2])
+
+
+def test_a_checkpoint_keeps_the_tempos_it_was_calibrated_at(few, small, tmp_path):
+    several = replace(small, tempos=(0.7, 1.0))
+    experiments.train_final(few, tmp_path / "one.safetensors", recipe=several, progress=False)
+    model, metadata = load_checkpoint(tmp_path / "one.safetensors")
+    assert (metadata["model"], model.tempos, len(model.members)) == ("ensemble", (0.7, 1.0), 1)
+    experiments.train_final(few, tmp_path / "two.safetensors", recipe=small, progress=False)
+    assert load_checkpoint(tmp_path / "two.safetensors")[1]["temperature"] != metadata["temperature"]
+
+
+def test_what_reads_no_spectrogram_has_one_tempo():
+    assert experiments.recipe_for("full", title="warped").tempos == experiments.TEMPOS
+    assert experiments.recipe_for("full", title="warped", model="conv1d").tempos == (1.0,)
+
+
 def test_several_seeds_make_one_checkpoint_of_as_many_members(few, small, tmp_path, monkeypatch):
     fits, fit = [], experiments.fit
     monkeypatch.setattr(experiments, "fit", lambda *args, **options: fits.append(fit(*args, **options)) or fits[-1])

@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from sercore.errors import ConfigError
-from sercore.features import FeatureConfig
+from sercore.features import FeatureConfig, to_windows
 from sercore.models import (
+    at_tempo,
     build_model,
     count_parameters,
     layer_table,
@@ -112,8 +113,33 @@ def test_an_ensemble_gives_the_mean_of_its_members_logits(spectrograms):
     np.testing.assert_allclose(predict_logits(ensemble, spectrograms), np.mean(answers, axis=0), atol=1e-6)
 
 
+def test_a_tempo_moves_what_is_heard_and_leaves_the_rest_silent():
+    X = torch.full((2, 1, 4, 100), -1.5)
+    X[0, 0, 2, 40:51], X[1, 0, 1, 10:90] = 1.0, 0.5
+    for tempo, center in ((0.9, 50), (1.1, 41), (1.0, 45)):
+        heard = at_tempo(X, tempo)
+        assert heard.shape == X.shape
+        loud = torch.nonzero(heard[0, 0, 2] > -0.25)[:, 0].float()
+        assert loud.mean() == pytest.approx(center, abs=0.6) and len(loud) == pytest.approx(11 / tempo, abs=1.5)
+        assert (heard[0, 0, [0, 1, 3]] == -1.5).all() and heard.min() == -1.5  # no band moves into another
+        assert (heard[1, 0, 1] > -0.5).sum() == pytest.approx(80 / tempo, abs=1)
+    assert (at_tempo(X + 3, 1.25)[..., 80:] == 1.5).all()  # each window's own silence
+
+
+def test_an_ensemble_hears_a_clip_at_several_tempos(spectrograms):
+    torch.manual_seed(0)
+    plain = build_model("ensemble", n_members=2, widths=(4, 8, 8)).eval()
+    several = build_model("ensemble", n_members=2, widths=(4, 8, 8), tempos=[0.8, 1.0]).eval()
+    several.load_state_dict(plain.state_dict())
+    X = torch.from_numpy(to_windows(spectrograms[0]))[:, None]
+    with torch.inference_mode():
+        expected = (plain(X) + plain(at_tempo(X, 0.8))) / 2
+        torch.testing.assert_close(several(X), expected)
+        assert not torch.allclose(plain(X), expected, atol=1e-4)
+
+
 def test_an_ensemble_comes_back_from_one_checkpoint(spectrograms, tmp_path):
-    config = {"member": "cnn", "n_members": 2, "widths": (4, 8, 8)}
+    config = {"member": "cnn", "n_members": 2, "widths": (4, 8, 8), "tempos": (0.9, 1.0, 1.1)}
     ensemble = build_model("ensemble", **config)
     path = save_checkpoint(tmp_path / "e.safetensors", ensemble, name="ensemble", model_config=config)
     loaded, metadata = load_checkpoint(path)
@@ -130,6 +156,11 @@ def test_an_ensemble_comes_back_from_one_checkpoint(spectrograms, tmp_path):
         ("cnn", {"context": "lstm"}, r"Bad context 'lstm': expected one of \['none', 'gru', 'attention'\]"),
         ("ensemble", {"member": "cmm"}, "'cmm'"),
         ("ensemble", {"depth": 9}, "depth"),
+        (
+            "ensemble",
+            {"member": "conv1d", "tempos": (0.9, 1.0)},
+            r"Bad tempos \(0.9, 1.0\) for conv1d, which reads functionals",
+        ),
     ],
 )
 def test_a_bad_name_or_option_is_named(name, config, words):

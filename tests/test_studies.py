@@ -13,11 +13,11 @@ from sercore.audio import load_audio
 from sercore.corpora import load_corpus
 from sercore.errors import ConfigError
 from sercore.evaluate import expected_calibration_error, scores, targets_of
-from sercore.experiments import Prepared, Recipe, cross_validate
+from sercore.experiments import Prepared, Recipe, cross_validate, runs_dir_of, train_fold
 from sercore.labels import EMOTIONS
 from sercore.models import build_model
 from sercore.results import read_out_of_fold
-from sercore.splits import FIVE_FOLDS
+from sercore.splits import FIVE_FOLDS, make_folds
 from sercore.train import FitResult, TrainConfig
 
 SMALL = Recipe(
@@ -71,7 +71,8 @@ def noisy_features(monkeypatch):
 def test_a_variant_is_another_experiment_that_can_be_run():
     variants = studies.ablation_variants(Recipe())
     assert variants["recipe"] == Recipe()
-    assert len({variant.key for variant in variants.values()}) == len(variants) >= 20
+    settled = {(variant.key, variant.tempos) for variant in variants.values()}
+    assert len(settled) == len(variants) >= 20
     assert not any("," in name for name in variants)  # the command line puts commas between them
     for variant in variants.values():
         config = variant.features
@@ -148,6 +149,23 @@ def test_a_variant_is_scored_by_its_last_epoch_not_by_its_best(noisy_features, m
     ]  # fmt: skip
     recorded = pd.read_csv(tmp_path / "ablation.csv", dtype={"fold": str})
     assert recorded[columns].values.tolist() == expected
+
+
+def test_a_variant_at_three_tempos_is_the_recipe_s_network_heard_again(noisy_features, tmp_path):
+    options = {"recipe": SMALL, "folds": ["1"], "results_dir": tmp_path, "progress": False}
+    once, thrice = studies.ablate(TABLE, variants=["recipe", "heard at three tempos"], **options).to_dict("records")
+    assert (once["minutes"], once["parameters"]) == (thrice["minutes"], thrice["parameters"])
+    assert once["loss"] != thrice["loss"]
+    # At one tempo it is what training wrote down.
+    [_, prepared] = noisy_features
+    fold = next(
+        fold for fold in make_folds(TABLE, "speaker_5fold", n_val_speakers=SMALL.n_val_speakers) if fold.name == "1"
+    )
+    run_dir = runs_dir_of(TABLE, SMALL) / "speaker_5fold" / "fold1" / "validation"
+    network = train_fold(prepared, fold, recipe=SMALL, run_dir=run_dir, progress=False).last
+    assert studies._scores_at_tempos(network, prepared, fold.val, SMALL) == pytest.approx(
+        (once["uar"], once["loss"]), abs=1e-5
+    )
 
 
 def test_an_ablation_goes_on_where_it_was_left(noisy_features, monkeypatch, tmp_path):

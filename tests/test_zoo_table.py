@@ -6,6 +6,7 @@ import pytest
 
 from sercore import studies
 from sercore.errors import ConfigError
+from sercore.experiments import TEMPOS
 from sercore.labels import EMOTIONS
 from sercore.results import RESULT_COLUMNS, out_of_fold_table, read_table
 
@@ -151,10 +152,22 @@ def test_a_table_is_read_with_folds_as_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "members"), [("resnet18_imagenet", 1), ("cnn_ensemble", 3), ("two_channel", 1), ("cnn", 1)]
+    ("name", "members"),
+    [
+        ("resnet18_imagenet", 1),
+        ("cnn_ensemble", 3),
+        ("two_channel", 1),
+        ("cnn", 1),
+        ("cnn_warped", 1),
+        ("cnn_warped_ensemble", 3),
+    ],
 )
 def test_rows_of_the_zoo_are_built_by_name(name, members):
-    model, design = studies.zoo_model(name), name.removesuffix("_imagenet").removesuffix("_ensemble")
+    model, design = (
+        studies.zoo_model(name),
+        name.removesuffix("_imagenet").removesuffix("_ensemble").removesuffix("_warped"),
+    )
+    assert getattr(model, "tempos", (1.0,)) == (TEMPOS if "warped" in name else (1.0,))
     assert studies.count_parameters(model) == members * studies.count_parameters(studies.build_model(design))
 
 

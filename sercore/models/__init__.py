@@ -34,18 +34,51 @@ class Ensemble(torch.nn.Module):
     member : str
         A key of `MODELS`.
     n_members : int
+    tempos : sequence of float
+        Every member hears the clip at each of these tempos (test-time augmentation); 1 is the clip's own.
     **config
         Options of the members.
+
+    Raises
+    ------
+    ConfigError
+        If the members read no spectrogram, and yet another tempo is asked for.
     """
 
-    def __init__(self, *, member="cnn", n_members=3, **config):
+    def __init__(self, *, member="cnn", n_members=3, tempos=(1.0,), **config):
         super().__init__()
         self.members = torch.nn.ModuleList(build_model(member, **config) for _ in range(n_members))
         self.kind = MODELS[member].kind
+        self.tempos = tuple(tempos)
+        if self.kind != "log_mel" and self.tempos != (1.0,):
+            raise ConfigError(f"Bad tempos {self.tempos} for {member}, which reads {self.kind}: expected (1.0,).")
 
     def forward(self, X):
         """Score the emotions, as a member does."""
-        return torch.stack([member(X) for member in self.members]).mean(dim=0)  # (n, 8)
+        heard = [at_tempo(X, tempo) for tempo in self.tempos]
+        return torch.stack([member(x) for x in heard for member in self.members]).mean(dim=0)  # (n, 8)
+
+
+def at_tempo(X, tempo):
+    """Let windows of a spectrogram pass faster or slower, at the same pitch.
+
+    Parameters
+    ----------
+    X : torch.Tensor [shape=(n, 1, n_mels, n_frames)]
+    tempo : float > 0
+        Above 1 is faster.
+
+    Returns
+    -------
+    X : torch.Tensor [shape=(n, 1, n_mels, n_frames)]
+        What becomes longer is cut, what becomes shorter ends in the window's quietest value.
+    """
+    n_frames = X.shape[3]
+    if (size := round(n_frames / tempo)) == n_frames:
+        return X
+    stretched = torch.nn.functional.interpolate(X, (X.shape[2], size), mode="bilinear", align_corners=False)
+    silence = X.amin(dim=(2, 3), keepdim=True).expand(*X.shape[:3], max(0, n_frames - size))
+    return torch.cat([stretched[..., :n_frames], silence], dim=3)
 
 
 #: Every class names in its ``kind`` what it reads: a key of `sercore.features.KINDS`, or "words".
