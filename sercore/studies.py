@@ -429,7 +429,9 @@ def shared_errors(clips, *, models, protocol="speaker_5fold", seed=settings.SEED
 
 
 def ablation_differences(table, *, reference="recipe"):
-    """Compare variants with the recipe, fold by fold and seed by seed.
+    """Compare variants with the recipe, fold by fold.
+
+    The recipe's UAR on a fold is the mean over its seeds: all variants lean on it, so it should be steadier than they.
 
     Parameters
     ----------
@@ -441,21 +443,22 @@ def ablation_differences(table, *, reference="recipe"):
     Returns
     -------
     differences : pd.DataFrame
-        ``variant, difference`` (mean UAR minus the reference's), ``error`` (standard error of that mean) and ``n``
-        (folds and seeds that both were run on), the best first. The reference is not among them.
+        ``variant, difference`` (mean UAR minus the reference's on the same fold), ``error`` (standard error of that
+        mean) and ``n`` (the variant's folds and seeds), the best first. The reference is not among them.
 
     Raises
     ------
     ConfigError
-        If the reference was not run on any fold and seed of another variant.
+        If the reference was not run on any fold of another variant.
     """
     uar = table.pivot_table(index=["fold", "seed"], columns="variant", values="uar")
     if reference not in uar:
         raise ConfigError(f"No variant {reference!r} to compare with: expected one of {sorted(uar.columns)}.")
-    differences = uar.drop(columns=reference).sub(uar[reference], axis=0).agg(["mean", "sem", "count"]).T
+    steady = uar[reference].groupby("fold").transform("mean")
+    differences = uar.drop(columns=reference).sub(steady, axis=0).agg(["mean", "sem", "count"]).T
     differences = differences[differences["count"] > 0].sort_values("mean", ascending=False, kind="stable")
     if differences.empty:
-        raise ConfigError(f"No variant shares a fold and seed with {reference!r}: run `sercore ablate`.")
+        raise ConfigError(f"No variant shares a fold with {reference!r}: run `sercore ablate`.")
     differences.columns = ["difference", "error", "n"]
     return differences.astype({"n": int}).reset_index()
 

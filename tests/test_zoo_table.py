@@ -123,6 +123,13 @@ def test_variants_are_compared_on_the_folds_they_share_with_the_recipe():
     assert np.isnan(differences["error"][0]) and differences["error"][1] == pytest.approx(0.05)
 
 
+def test_variants_are_compared_with_the_mean_over_the_recipe_s_seeds():
+    more = ablation(recipe=[0.7, None]).assign(seed=1)
+    table = pd.concat([ablation(recipe=[0.5, 0.6], mixup=[0.5, 0.5]), more])
+    [row] = studies.ablation_differences(table).to_dict("records")
+    assert (row["variant"], row["n"], row["difference"]) == ("mixup", 2, pytest.approx(-0.1))  # 0.5 - 0.6, twice
+
+
 def test_a_comparison_without_the_recipe_is_refused():
     with pytest.raises(ConfigError, match=r"'recipe'.*\['mixup'\]"):
         studies.ablation_differences(ablation(mixup=[0.5]))
