@@ -151,6 +151,7 @@ def visit(request):
         window.goto(address)
         if place == "lab":
             window.locator(".jp-Notebook .jp-Cell").first.wait_for()
+            window.get_by_text("| Idle").wait_for()  # what is run before there is a kernel can be lost
             window.get_by_role("menuitem", name="Run", exact=True).click()
             window.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         window.get_by_role("button", name="Choose recordings").first.wait_for()
