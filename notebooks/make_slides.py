@@ -136,8 +136,9 @@ def _versus(clips, results):
 
 def _ablation(clips, results):
     differences = studies.ablation_differences(read_table(clips, "ablation", results_dir=results))
-    whole = differences["n"] == differences["n"].max()  # others are still being trained
-    worst = differences[whole & (differences["difference"] < 0)].iloc[-1]
+    often = differences[differences["n"] >= min(3, differences["n"].max())]
+    clear = often[often["difference"] < -2 * often["error"].fillna(0)]  # as the figure fills its marks
+    worst = (often if clear.empty else clear).iloc[-1]
     return {
         "variant": worst["variant"], "variant_n": worst["n"],
         "variant_cost": -100 * worst["difference"], "variant_error": 100 * worst["error"],
