@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb)
 EXECUTE := $(BIN)/jupyter nbconvert --to notebook --execute --ExecutePreprocessor.timeout=-1 --log-level=WARN
 
-.PHONY: help install notebooks test lab app slides figures lint lock clean
+.PHONY: help install notebooks test lab app slides facts figures lint lock clean
 
 help:
 	@echo "make notebooks  set up, run the notebooks top to bottom, keep the executed copies in build/notebooks"
@@ -15,6 +15,7 @@ help:
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make app        open the demo as a web page, on this computer only"
 	@echo "make slides     write the talk to build/slides: PowerPoint and HTML"
+	@echo "make facts      write the numbers of data/results into README, model cards and data/README.md"
 	@echo "make figures    rewrite the notebooks' saved outputs and figures/ from RAVDESS"
 	@echo "make lint       check style"
 	@echo "make lock       write requirements.txt anew (maintainers; needs uv)"
@@ -44,12 +45,15 @@ app: $(INSTALLED)
 	$(BIN)/python notebooks/app/serve.py $(OPTIONS)
 
 slides: $(INSTALLED)
-	$(BIN)/python notebooks/make_slides.py
+	$(BIN)/python notebooks/slides/make_slides.py
+
+facts: $(INSTALLED)
+	$(BIN)/python notebooks/slides/facts.py
 
 figures: $(INSTALLED)
 	SERCORE_PROFILE=full SERCORE_FIGURES=figures $(EXECUTE) --inplace $(NOTEBOOKS)
-	$(BIN)/python notebooks/clean_outputs.py $(NOTEBOOKS)
-	$(BIN)/python notebooks/make_slides.py --contact-sheet
+	$(BIN)/python notebooks/slides/clean_outputs.py $(NOTEBOOKS)
+	$(BIN)/python notebooks/slides/make_slides.py --contact-sheet
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,8 +1,10 @@
-"""audio: any recording to a mono float32 waveform at one rate, or an AudioError that says why not."""
+"""audio: any recording, phones' too, to a mono float32 waveform at one rate; or an AudioError that says why not."""
 
 import re
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import librosa
 import numpy as np
@@ -10,7 +12,6 @@ import scipy.signal
 import soundfile as sf
 import soxr
 
-from sercore.decoder import open_recording
 from sercore.errors import AudioError, SilenceError
 
 #: Longest stretch that is decoded at once: ten minutes at 16 kHz are 38 MB of float32.
@@ -25,6 +26,14 @@ SILENCE_DBFS = -80.0
 MAX_HEADER_S = 7 * 86_400
 #: So much may be missing at the end of a file: encoders and taggers are seldom exact.
 MAX_MISSING_S = 0.1
+#: Decoding of a phone's recording starts so much before a part: a codec needs some packets to warm up.
+PREROLL_S = 0.5
+#: The names sound files go by: what libsndfile reads (samples without a header apart), and what phones record.
+SUFFIXES = frozenset(
+    {f".{name.lower()}" for name in sf.available_formats()} - {".raw"}
+    | {".aif", ".aifc", ".oga", ".opus"}
+    | {".m4a", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".aac"}
+)
 
 _BLOCK_FRAMES = 1 << 16
 #: What libsndfile notes of a file that ends before its header says: WAV and CAF, AIFF, AU, RF64, Wave64.
@@ -35,16 +44,7 @@ _STREAM_BYTES = 0x7FFF_0000
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says.
-
-    Attributes
-    ----------
-    sr : int [Hz]
-    n_channels : int
-    duration_s : float
-    subtype : str
-        libsndfile's name of the sample format, such as "PCM_24", or FFmpeg's of the codec, such as "aac".
-    """
+    """What a header says; `subtype` is libsndfile's name of the format ("PCM_24") or FFmpeg's of the codec ("aac")."""
 
     sr: int
     n_channels: int
@@ -52,119 +52,60 @@ class AudioInfo:
     subtype: str
 
 
-def _name(file):
-    return Path(getattr(file, "name", file)).name if isinstance(getattr(file, "name", file), str | Path) else "upload"
-
-
-def _open(file):
-    name, is_path = _name(file), isinstance(file, str | Path)
-    if is_path and not Path(file).is_file():
-        what = "file, this is a folder" if Path(file).is_dir() else "file"
-        raise AudioError(f"No file at {file}: expected an audio {what}.")
-    try:
-        n_bytes = Path(file).stat().st_size if is_path else file.seek(0, 2)
-        if not is_path:
-            file.seek(0)  # an upload may have been read before, say by describe_audio
-        sound = _decoder(file, name) if n_bytes else None
-    except AudioError:  # a ValueError as well, but already in words
-        raise
-    except (sf.LibsndfileError, OSError, TypeError, AttributeError, ValueError) as error:
-        raise AudioError(
-            f"Cannot read {name}: expected audio that libsndfile decodes (WAV, FLAC, OGG, MP3, AIFF…), or PyAV (M4A, "
-            f"MP4, WebM, AAC). Convert it, for example with `ffmpeg -i {name} converted.wav`. "
-            f"({getattr(error, 'error_string', error)})"
-        ) from error
-    if sound is None:
-        raise AudioError(f"Empty file {name}: it has 0 bytes, expected audio.")
-    if fault := _header_fault(sound):
-        sound.close()
-        raise AudioError(f"Bad header of {name}: {fault}.")
-    return sound
-
-
-def _decoder(file, name):
-    try:
-        return sf.SoundFile(file)
-    except sf.LibsndfileError:
-        sound = open_recording(file, name=name)
-        if sound is None:
-            raise
-        return sound
-
-
-def _header_fault(sound):
-    sr, n_channels = sound.samplerate, sound.channels
-    if not (MIN_SR <= sr <= MAX_SR and n_channels <= MAX_CHANNELS):
-        return (
-            f"{sr} Hz and {n_channels} channels; expected {MIN_SR} to {MAX_SR} Hz and at most {MAX_CHANNELS} channels"
-        )
-    if sound.frames > MAX_HEADER_S * sr:
-        return (
-            f"length unknown or beyond belief ({sound.frames} samples), as in a stream that was saved; "
-            "expected the number of samples. Writing it anew, for example with ffmpeg, puts it in"
-        )
-    return None
-
-
-def describe_audio(file):
-    """Read a recording's header, without decoding it; where that tells no length, its packets are counted.
-
-    Parameters
-    ----------
-    file : str, Path or binary file object
-
-    Returns
-    -------
-    info : AudioInfo
-
-    Raises
-    ------
-    AudioError
-        If there is no such file, or it is not audio, or its header cannot be right.
-    """
-    with _open(file) as sound:
+def describe_audio(file: str | Path | BinaryIO) -> AudioInfo:
+    """Read a recording's header, without decoding it; where that tells no length, its packets are counted."""
+    with closing(_open(file)) as sound:
         return AudioInfo(sound.samplerate, sound.channels, sound.frames / sound.samplerate, sound.subtype)
 
 
-def load_audio(file, *, sr=16_000, offset_s=0.0, duration_s=None, max_duration_s=MAX_DURATION_S):
+def load_audio(
+    file: str | Path | BinaryIO,
+    *,
+    sr: int = 16_000,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
+    max_duration_s: float = MAX_DURATION_S,
+    max_missing_s: float = MAX_MISSING_S,
+) -> np.ndarray:
     """Decode a recording to a mono waveform at one sampling rate.
 
-    The channels are averaged block by block while decoding, and nothing is decoded of a part longer than
-    `max_duration_s`, whatever the header claims: memory stays below 8 bytes × duration × (rate of the file
-    + `sr`), and some 10 MB.
-
-    A file cut short is refused where it can be told: its header promises more than it holds (WAV, AIFF, AU,
-    CAF, RF64, Wave64, MP3, M4A, MP4, WebM), or it stops decoding (FLAC, AAC). Ogg promises nothing and is decoded as
-    far as it goes, and so are a WebM that was written while it was recorded, and a WAV whose size is the 2 or 4 GB that
-    stand for an unknown length.
-
-    M4A, MP4, WebM and AAC are decoded by PyAV, of a film the first sound track; see `sercore.decoder`.
+    The channels are averaged block by block: memory stays below 8 bytes × duration × (rate of the file + `sr`), and
+    some 10 MB, whatever the header claims. A file cut short is refused where it can be told: its header promises more
+    than it holds, or it stops decoding. Ogg promises nothing and is decoded as far as it goes, and so are a WebM that
+    was written while it was recorded, and a WAV whose size is the 2 or 4 GB that stand for an unknown length.
 
     Parameters
     ----------
     file : str, Path or binary file object
-        A file object is read from its start.
+        A file object is read from its start. M4A, MP4, WebM and AAC are decoded by PyAV, of a film the first track.
     sr : int > 0 [Hz]
-        Rate of the result; resampled by soxr in its highest quality.
+        Rate of the result; resampled by soxr.
     offset_s, duration_s : float [s]
         The part to decode; by default all of it.
     max_duration_s : float [s]
         A longer part is refused.
+    max_missing_s : float [s]
+        So much less than the header of a WAV, AIFF, AU, CAF, RF64 or Wave64 promises may be there.
 
     Returns
     -------
     y : np.ndarray [shape=(n_samples,)]
-        Mono, float32, full scale ±1. Values beyond full scale in a float file are clipped to it.
+        Mono, float32, clipped to ±1.
 
     Raises
     ------
     AudioError
-        If the file is missing, not audio, empty, longer than `max_duration_s`, not finite, cut short by
-        more than `MAX_MISSING_S`, or silent throughout; also if its channels cancel each other, as those of
-        a balanced line taken for stereo do: which of them to keep is not ours to guess.
+        If the file is missing, not audio, empty, too long, not finite, cut short, or silent throughout; also if its
+        channels cancel each other, as those of a balanced line taken for stereo do: which to keep is not ours to guess.
+
+    Examples
+    --------
+    >>> load_audio("memo.m4a", offset_s=2.0, duration_s=3.0).shape
+    (48000,)
     """
     name = _name(file)
-    with _open(file) as sound:
+    with closing(_open(file)) as sound:
+        _check_whole(sound, name, max_missing_s)
         start, n_wanted = _frames_to_read(sound, name, offset_s, duration_s, max_duration_s)
         mono, channels_dbfs = _decode(sound, name, start, n_wanted)
         file_sr = sound.samplerate
@@ -181,16 +122,69 @@ def load_audio(file, *, sr=16_000, offset_s=0.0, duration_s=None, max_duration_s
     return resample(mono, file_sr, sr)
 
 
-def _frames_to_read(sound, name, offset_s, duration_s, max_duration_s):
+def _name(file):
+    path = getattr(file, "name", file)
+    return Path(path).name if isinstance(path, str | Path) else "upload"
+
+
+def _open(file):
+    name, is_path = _name(file), isinstance(file, str | Path)
+    if is_path and not Path(file).is_file():
+        what = "file, this is a folder" if Path(file).is_dir() else "file"
+        raise AudioError(f"No file at {file}: expected an audio {what}.")
+    try:
+        n_bytes = Path(file).stat().st_size if is_path else file.seek(0, 2)
+        if not n_bytes:
+            raise AudioError(f"Empty file {name}: it has 0 bytes, expected audio.")
+        if not is_path:
+            file.seek(0)  # an upload may have been read before, say by describe_audio
+        try:
+            sound = sf.SoundFile(file)
+        except sf.LibsndfileError:
+            if (sound := _phone_recording(file, name)) is None:
+                raise
+    except AudioError:  # a ValueError as well, but already in words
+        raise
+    except (sf.LibsndfileError, OSError, TypeError, AttributeError, ValueError) as error:
+        raise AudioError(
+            f"Cannot read {name}: expected audio that libsndfile decodes (WAV, FLAC, OGG, MP3, AIFF…), or PyAV (M4A, "
+            f"MP4, WebM, AAC). Convert it, for example with `ffmpeg -i {name} converted.wav`. "
+            f"({getattr(error, 'error_string', error)})"
+        ) from error
+    if fault := _header_fault(sound):
+        sound.close()
+        raise AudioError(f"Bad header of {name}: {fault}.")
+    return sound
+
+
+def _header_fault(sound):
+    sr, n_channels = sound.samplerate, sound.channels
+    if not (MIN_SR <= sr <= MAX_SR and n_channels <= MAX_CHANNELS):
+        expected = f"expected {MIN_SR} to {MAX_SR} Hz and at most {MAX_CHANNELS} channels"
+        return f"{sr} Hz and {n_channels} channels; {expected}"
+    if sound.frames > MAX_HEADER_S * sr:
+        return (
+            f"length unknown or beyond belief ({sound.frames} samples), as in a stream that was saved; "
+            "expected the number of samples. Writing it anew, for example with ffmpeg, puts it in"
+        )
+    return None
+
+
+def _check_whole(sound, name, max_missing_s):
     if sound.frames <= 0:
         raise AudioError(f"Empty recording {name}: expected at least one sample.")
     held_s = sound.frames / sound.samplerate
-    for promised, held in ((int(a), int(b)) for a, b in _CUT_SHORT.findall(sound.extra_info)):
+    for match in _CUT_SHORT.finditer(sound.extra_info):
+        held, promised = int(match[1]), int(match[2])
         promised_s = held_s * promised / max(held, 1)
-        if promised < _STREAM_BYTES and promised_s - held_s > MAX_MISSING_S:
+        if promised < _STREAM_BYTES and promised_s - held_s > max_missing_s:
             raise _truncated(name, held_s, promised_s)
+
+
+def _frames_to_read(sound, name, offset_s, duration_s, max_duration_s):
     start = round(offset_s * sound.samplerate) if np.isfinite(offset_s) else -1
     if not 0 <= start < sound.frames:
+        held_s = sound.frames / sound.samplerate
         raise AudioError(f"Bad offset_s {offset_s} for {name}: expected 0 to {held_s:.2f} s.")
     n_frames = sound.frames - start
     if duration_s is not None:
@@ -200,7 +194,7 @@ def _frames_to_read(sound, name, offset_s, duration_s, max_duration_s):
     if n_frames > max_duration_s * sound.samplerate:
         raise AudioError(
             f"Too long: {name} lasts {n_frames / sound.samplerate:.0f} s, expected at most {max_duration_s:.0f} s. "
-            f"Cut it, or follow it over time with `Predictor.timeline`."
+            "Cut it, or follow it over time with a timeline."
         )
     return start, n_frames
 
@@ -236,24 +230,127 @@ def _truncated(name, held_s, promised_s):
     return AudioError(f"Truncated file {name}: holds {held_s:.2f} s of the {promised_s:.2f} s its header promises.")
 
 
-def resample(y, sr_in, sr_out):
-    """Change the sampling rate by soxr, in high quality.
+def _phone_recording(file, name):
+    """Open what phones and browsers record; None if `file` does not begin as one of their formats."""
+    if isinstance(file, str | Path):
+        with open(file, "rb") as opened:
+            head = opened.read(12)
+        file = f"file:{Path(file).resolve()}"  # whatever its name, it is not an address
+    else:
+        file.seek(0)
+        head = file.read(12)
+    if (container := _container_of(head)) is None:
+        return None
+    try:
+        import av
+    except ImportError as error:
+        raise AudioError(
+            f"Cannot read {name}: M4A, MP4, WebM and AAC need PyAV, which is not installed. Run "
+            '`pip install "sercore[decoder]"`, or in a checkout `pip install av`; or convert the file, for example '
+            f"with `ffmpeg -i {name} converted.wav`."
+        ) from error
+    try:
+        sound = _PhoneRecording(av, file, container)
+    except (av.FFmpegError, OSError) as error:
+        raise AudioError(
+            f"Cannot read {name}: expected a whole M4A, MP4, WebM or AAC file, this one is damaged or cut short. "
+            f"({getattr(error, 'strerror', None) or error})"
+        ) from error
+    if not sound.channels:
+        raise AudioError(f"No sound in {name}: expected a sound track that FFmpeg can decode.")
+    return sound
 
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n_samples,)]
-    sr_in, sr_out : int > 0 [Hz]
 
-    Returns
-    -------
-    y : np.ndarray [shape=(n_samples * sr_out / sr_in,)]
-        Clipped to ±1, at least one sample.
+def _container_of(head):
+    """FFmpeg's reader for what begins so. No other is ever tried: those of playlists open what a file names."""
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return "mov"
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return "matroska"
+    return "aac" if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0 else None
 
-    Raises
-    ------
-    AudioError
-        If a rate is none of a recording.
+
+class _PhoneRecording:
+    """The first sound track of a file, with those parts of `soundfile.SoundFile` that this room uses.
+
+    `channels` is 0 if there is nothing to decode; `subtype` is FFmpeg's name of the codec.
     """
+
+    extra_info = ""  # FFmpeg keeps no log of what a header promises
+
+    def __init__(self, av, file, container):
+        self._av, self._file, self._format, self.channels = av, file, container, 0
+        self._start()
+        if first := next(self._frames, None):
+            self._zero_s, self.samplerate, block = first
+            self.channels, self.subtype = block.shape[1], self._stream.codec_context.name
+            self.frames = round(self._length_s() * self.samplerate)
+            self._start()
+
+    def _start(self):
+        """Open the file anew: after a mere seek to its beginning, what a codec warms up with would not be cut off."""
+        if not isinstance(self._file, str):
+            self._file.seek(0)
+        # Titles and names may be in any encoding, and are not ours to read.
+        self._container = self._av.open(self._file, format=self._format, metadata_errors="ignore")
+        self._stream = next(iter(self._container.streams.audio), None)
+        self._frames, self._rest = self._decode(), np.empty((0, self.channels), dtype=np.float32)
+
+    def _decode(self):
+        """Frame after frame: its time [s], its rate, and its samples (n, channels)."""
+        if self._stream is None or self._stream.codec_context is None:
+            return
+        # Packed: PyAV reads planes from the eighth on out of memory that is not the frame's.
+        to_float = self._av.AudioResampler(format="flt")
+        try:
+            for frame in self._container.decode(self._stream):
+                sr, n_channels = frame.sample_rate, frame.layout.nb_channels
+                if self.channels and (sr, n_channels) != (self.samplerate, self.channels):
+                    raise OSError("Rate or number of channels change on the way")
+                for part in to_float.resample(frame):
+                    yield frame.time or 0.0, sr, part.to_ndarray().reshape(-1, n_channels)
+        except (self._av.FFmpegError, ValueError) as error:
+            raise OSError(getattr(error, "strerror", None) or str(error)) from error
+
+    def _length_s(self):
+        stream, container = self._stream, self._container
+        if self._format == "mov" and stream.duration:
+            return float(stream.duration * stream.time_base)
+        if self._format == "matroska" and container.duration and len(container.streams) == 1:
+            return container.duration / self._av.time_base
+        # Elsewhere nothing is promised, or only guessed from the bit rate, or said of picture and sound together.
+        ends = [float((p.pts + (p.duration or 0)) * p.time_base) for p in container.demux(stream) if p.pts is not None]
+        return max(ends, default=self._zero_s) - self._zero_s
+
+    def seek(self, start):
+        """Go to a sample; from the time stamps of WebM it is found to the millisecond."""
+        position, time_s = 0, start / self.samplerate - PREROLL_S
+        if time_s > 0:
+            self._container.seek(int((self._zero_s + time_s) / self._stream.time_base), stream=self._stream)
+            self._frames = self._decode()
+            time_s, _, self._rest = next(self._frames, (np.inf, None, None))
+            position = (time_s - self._zero_s) * self.samplerate
+            if position > start:  # a file whose index cannot be trusted
+                self._start()
+                position = 0
+        position = round(position)
+        while position < start and len(block := self.read(start - position)):
+            position += len(block)
+
+    def read(self, n, **_):
+        """Decode some of the next `n` samples, none at the end: float32, shape (n, channels)."""
+        if not len(self._rest) and (following := next(self._frames, None)):
+            self._rest = following[2]
+        block, self._rest = self._rest[:n], self._rest[n:]
+        return block
+
+    def close(self):
+        """Close the file, unless it was given as an open one."""
+        self._container.close()
+
+
+def resample(y: np.ndarray, sr_in: int, sr_out: int) -> np.ndarray:
+    """Change the sampling rate by soxr, in high quality: clipped to ±1, at least one sample."""
     if sr_in == sr_out:
         return y
     if not (MIN_SR <= sr_in <= MAX_SR and MIN_SR <= sr_out <= MAX_SR):
@@ -263,26 +360,10 @@ def resample(y, sr_in, sr_out):
     return np.clip(resampled, -1.0, 1.0) if len(resampled) else y[:1]
 
 
-def check_waveform(y, *, name="waveform"):
-    """Make sure that an array is a usable mono waveform.
+def check_waveform(y: np.ndarray, *, name: str = "waveform") -> np.ndarray:
+    """Give a waveform as float32 within ±1, or raise AudioError: empty, not mono, not floating point or finite, silent.
 
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n_samples,)]
-        Floating point, full scale ±1.
-    name : str
-        What to call it in a message.
-
-    Returns
-    -------
-    y : np.ndarray [shape=(n_samples,)]
-        float32, clipped to ±1.
-
-    Raises
-    ------
-    AudioError
-        If it is empty, not mono, not floating point, not finite, or silent throughout: a constant offset
-        (DC) is no sound.
+    A constant offset (DC) is no sound. `name` is what a message calls it.
     """
     y = np.asarray(y)
     if y.ndim != 1:
@@ -291,7 +372,7 @@ def check_waveform(y, *, name="waveform"):
         raise AudioError(f"Bad type {y.dtype} of {name}: expected floating point with full scale ±1.")
     if not len(y):
         raise AudioError(f"Empty recording {name}: expected at least one sample.")
-    if n_bad := sum(int((~np.isfinite(block)).sum()) for block in _blocks(y)):
+    if n_bad := np.count_nonzero(~np.isfinite(y)):
         raise AudioError(
             f"Bad samples in {name}: {n_bad} of {len(y)} are NaN or infinite; expected finite values in [-1, 1]."
         )
@@ -305,52 +386,27 @@ def check_waveform(y, *, name="waveform"):
     return y
 
 
-def level_dbfs(y):
-    """Measure the RMS level.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n_samples,)]
-
-    Returns
-    -------
-    level : float [dBFS]
-        0 for a full-scale square wave; -inf for digital silence.
-    """
+def level_dbfs(y: np.ndarray) -> float:
+    """Measure the RMS level [dBFS]: 0 for a full-scale square wave, -inf for digital silence."""
     return _to_db(_mean_square(y))
 
 
-def _blocks(y):
-    # A whole recording in float64, or its mask, would be the largest thing in memory.
-    return (y[start : start + _BLOCK_FRAMES] for start in range(0, len(y), _BLOCK_FRAMES))
-
-
 def _mean_square(y):
-    return sum(float(np.square(block, dtype=np.float64).sum()) for block in _blocks(y)) / max(len(y), 1)
+    # In float64, without a copy of the recording in it.
+    return float(np.einsum("i,i->", y, y, dtype=np.float64)) / max(len(y), 1)
 
 
 def _to_db(power):
     return 10.0 * np.log10(power) if power > 0 else -np.inf
 
 
-def trim_silence(y, *, top_db=35.0):
-    """Cut the quiet from both ends.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n_samples,)]
-    top_db : float > 0 [dB]
-        Frames this far below the loudest one count as quiet (`librosa.effects.trim`).
-
-    Returns
-    -------
-    y : np.ndarray [shape=(n_kept,)]
-    """
+def trim_silence(y: np.ndarray, *, top_db: float = 35.0) -> np.ndarray:
+    """Cut from both ends what is `top_db` [dB] quieter than the loudest frame (`librosa.effects.trim`)."""
     trimmed, _ = librosa.effects.trim(y, top_db=top_db)
     return trimmed if len(trimmed) else y
 
 
-def bandpass(y, *, sr, low_hz=80.0, high_hz=7_600.0):
+def bandpass(y: np.ndarray, *, sr: int, low_hz: float = 80.0, high_hz: float = 7_600.0) -> np.ndarray:
     """Keep the band of the voice: removes hum and rumble below, hiss above.
 
     Parameters
@@ -368,6 +424,11 @@ def bandpass(y, *, sr, low_hz=80.0, high_hz=7_600.0):
     ------
     AudioError
         If the edges are not 0 < `low_hz` < `high_hz` < `sr` / 2.
+
+    Examples
+    --------
+    >>> y = load_audio("noisy.wav", sr=16_000)
+    >>> clean = bandpass(y, sr=16_000, low_hz=100, high_hz=7_000)
     """
     if not 0 < low_hz < high_hz < sr / 2:
         raise AudioError(
@@ -377,7 +438,7 @@ def bandpass(y, *, sr, low_hz=80.0, high_hz=7_600.0):
     return scipy.signal.sosfiltfilt(sos, y, padlen=min(len(y) - 1, 3 * 9)).astype(np.float32)
 
 
-def normalize_level(y, *, target_dbfs=-23.0):
+def normalize_level(y: np.ndarray, *, target_dbfs: float = -23.0) -> np.ndarray:
     """Bring a recording to a given RMS level, without clipping it.
 
     Parameters
@@ -390,32 +451,12 @@ def normalize_level(y, *, target_dbfs=-23.0):
     -------
     y : np.ndarray [shape=(n_samples,)]
         At `target_dbfs`, or lower where its peaks would pass full scale.
+
+    Examples
+    --------
+    >>> level_dbfs(normalize_level(load_audio("quiet.wav")))
+    -23.0
     """
     y = check_waveform(y)
     gain = 10.0 ** ((target_dbfs - level_dbfs(y)) / 20.0)
     return (y * min(gain, 1.0 / np.abs(y).max())).astype(np.float32)
-
-
-def fix_length(y, *, n_samples):
-    """Cut or pad with zeros, alike at both ends, to a given length.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,)]
-    n_samples : int > 0
-
-    Returns
-    -------
-    y : np.ndarray [shape=(n_samples,)]
-
-    Raises
-    ------
-    AudioError
-        If `n_samples` is not above 0.
-    """
-    if n_samples <= 0:
-        raise AudioError(f"Bad n_samples {n_samples}: expected a number above 0.")
-    if len(y) >= n_samples:
-        start = (len(y) - n_samples) // 2
-        return y[start : start + n_samples]
-    return librosa.util.pad_center(y, size=n_samples)

@@ -1,7 +1,6 @@
 """augment: variations of a waveform, of a spectrogram and of a batch, for training clips only."""
 
 import random
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,56 +19,36 @@ from sercore.labels import EMOTIONS
 _NEPER = np.log(10) / 10
 
 
-@contextmanager
-def _own_chance(rng=None):
-    """Restore the global generators, which audiomentations draws from; with `rng`, let it draw from that."""
+def _transformed(transform, y, *, sr, rng=None):
+    """Apply one of audiomentations, which draws from the global generators, and leave those as they were."""
+    y = check_waveform(y)
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     if rng is not None:
         seed = int(rng.integers(2**32))
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
     try:
-        yield
+        return transform(y, sample_rate=sr)
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
 
 
-def add_noise(y, *, snr_db, rng):
-    """Add white Gaussian noise.
+def _check_range(name, value, low, high):
+    if not low <= value <= high:
+        raise ConfigError(f"Bad {name} {value!r}: expected {low} to {high}.")
 
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n_samples,)]
-    snr_db : float [dB]
-        Ratio of the powers of `y` and of the noise, over the whole clip.
-    rng : np.random.Generator
 
-    Returns
-    -------
-    y : np.ndarray [shape=(n_samples,)]
-    """
+def add_noise(y: np.ndarray, *, snr_db: float, rng: np.random.Generator) -> np.ndarray:
+    """Add white Gaussian noise; `snr_db` is the ratio of the powers of `y` and of the noise, over the whole clip."""
     transform = audiomentations.AddGaussianSNR(min_snr_db=snr_db, max_snr_db=snr_db, p=1.0)
-    with _own_chance(rng):
-        return transform(check_waveform(y), sample_rate=16_000)
+    return _transformed(transform, y, sr=16_000, rng=rng)
 
 
-def add_babble(y, *, sr, snr_db, rng, n_talkers=8):
+def add_babble(y: np.ndarray, *, sr: int, snr_db: float, rng: np.random.Generator, n_talkers: int = 8) -> np.ndarray:
     """Add the talk of a crowd, spoken by the synthesiser: other people's voices, but nobody's recording.
 
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n_samples,)]
-    sr : int > 0 [Hz]
-    snr_db : float [dB]
-        Ratio of the powers of `y` and of the talk, over the whole clip.
-    rng : np.random.Generator
-    n_talkers : int > 0
-
-    Returns
-    -------
-    y : np.ndarray [shape=(n_samples,)]
-        Not clipped: at a low ratio it may pass full scale.
+    `snr_db` is as in `add_noise`. Not clipped: at a low ratio the result may pass full scale.
     """
     y = check_waveform(y)
     crowd = np.zeros(len(y), dtype=np.float32)
@@ -86,101 +65,36 @@ def _talk(speaker, sr):
     return np.concatenate([part / np.std(part) for part in parts])
 
 
-def pitch_shift(y, *, sr, semitones):
-    """Move the pitch and the formants with it, keeping the duration.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n_samples,)]
-    sr : int > 0 [Hz]
-    semitones : float in [-12, 12]
-
-    Returns
-    -------
-    y : np.ndarray [shape=(n_samples,)]
-    """
+def pitch_shift(y: np.ndarray, *, sr: int, semitones: float) -> np.ndarray:
+    """Move the pitch, and the formants with it, by -12 to 12 semitones; the duration stays."""
     _check_range("semitones", semitones, -12, 12)
     transform = audiomentations.PitchShift(min_semitones=semitones, max_semitones=semitones, p=1.0)
-    with _own_chance():
-        return transform(check_waveform(y), sample_rate=sr)
+    return _transformed(transform, y, sr=sr)
 
 
-def time_stretch(y, *, sr, rate):
-    """Change the tempo, keeping the pitch.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n_samples,)]
-    sr : int > 0 [Hz]
-    rate : float in [0.25, 4]
-        Above 1 is faster.
-
-    Returns
-    -------
-    y : np.ndarray [shape=(n_samples / rate,)]
-    """
+def time_stretch(y: np.ndarray, *, sr: int, rate: float) -> np.ndarray:
+    """Change the tempo, 0.25 to 4 times, above 1 faster; the pitch stays."""
     _check_range("rate", rate, 0.25, 4)
     transform = audiomentations.TimeStretch(min_rate=rate, max_rate=rate, leave_length_unchanged=False, p=1.0)
-    with _own_chance():
-        return transform(check_waveform(y), sample_rate=sr)
+    return _transformed(transform, y, sr=sr)
 
 
-def time_shift(y, *, sr, shift_s):
-    """Move the clip in time, filling with silence: nothing wraps around.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n_samples,)]
-    sr : int > 0 [Hz]
-    shift_s : float [s]
-        Positive is later; shorter than the clip.
-
-    Returns
-    -------
-    y : np.ndarray [shape=(n_samples,)]
-    """
+def time_shift(y: np.ndarray, *, sr: int, shift_s: float) -> np.ndarray:
+    """Move the clip later, or earlier if negative, and fill with silence: nothing wraps around."""
     _check_range("shift_s", abs(shift_s), 0, len(y) / sr)
     transform = audiomentations.Shift(min_shift=shift_s, max_shift=shift_s, shift_unit="seconds", rollover=False, p=1.0)
-    with _own_chance():
-        return transform(check_waveform(y), sample_rate=sr)
+    return _transformed(transform, y, sr=sr)
 
 
-def change_speed(y, *, sr, factor):
-    """Play faster or slower, as a tape would: tempo, pitch and formants move together.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n_samples,)]
-    sr : int > 0 [Hz]
-    factor : float in [0.25, 4]
-        Above 1 is faster and higher.
-
-    Returns
-    -------
-    y : np.ndarray [shape=(n_samples / factor,)]
-    """
+def change_speed(y: np.ndarray, *, sr: int, factor: float) -> np.ndarray:
+    """Play 0.25 to 4 times as fast, as a tape would: tempo, pitch and formants move together."""
     _check_range("factor", factor, 0.25, 4)
     return np.clip(soxr.resample(check_waveform(y), sr, sr / factor, quality="HQ"), -1.0, 1.0)
 
 
-def change_gain(y, *, gain_db):
-    """Change the level; what passes full scale is clipped, as a recorder would.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n_samples,)]
-    gain_db : float [dB]
-
-    Returns
-    -------
-    y : np.ndarray [shape=(n_samples,)]
-    """
+def change_gain(y: np.ndarray, *, gain_db: float) -> np.ndarray:
+    """Change the level; what passes full scale is clipped, as a recorder would."""
     return np.clip(check_waveform(y) * 10.0 ** (gain_db / 20.0), -1.0, 1.0).astype(np.float32)
-
-
-def _check_range(name, value, low, high):
-    if not low <= value <= high:
-        raise ConfigError(f"Bad {name} {value!r}: expected {low} to {high}.")
 
 
 @dataclass(frozen=True)
@@ -191,12 +105,15 @@ class WaveformAugment:
     ----------
     min_rate, max_rate : float
         Of `time_stretch`.
-    max_semitones : float
-        Of `pitch_shift`, either way.
-    max_gain_db : float [dB]
-        Of `change_gain`, either way.
+    max_semitones, max_gain_db : float [semitones], float [dB]
+        Of `pitch_shift` and `change_gain`, either way.
     min_snr_db, max_snr_db : float [dB]
         Of `add_noise`.
+
+    Examples
+    --------
+    >>> vary = WaveformAugment(max_semitones=1.0)
+    >>> varied = vary(y, sr=16_000, rng=np.random.default_rng(0))
     """
 
     min_rate: float = 0.85
@@ -206,19 +123,8 @@ class WaveformAugment:
     min_snr_db: float = 10.0
     max_snr_db: float = 30.0
 
-    def __call__(self, y, *, sr, rng):
-        """Vary a waveform.
-
-        Parameters
-        ----------
-        y : np.ndarray [shape=(n_samples,)]
-        sr : int > 0 [Hz]
-        rng : np.random.Generator
-
-        Returns
-        -------
-        y : np.ndarray [shape=(n_varied,)]
-        """
+    def __call__(self, y: np.ndarray, *, sr: int, rng: np.random.Generator) -> np.ndarray:
+        """Vary a waveform; its length changes with the tempo."""
         rate = rng.uniform(self.min_rate, self.max_rate)
         semitones = rng.uniform(-self.max_semitones, self.max_semitones)
         gain_db = rng.uniform(-self.max_gain_db, self.max_gain_db)
@@ -229,25 +135,11 @@ class WaveformAugment:
         return add_noise(y, snr_db=snr_db, rng=rng)
 
 
-def mask_spectrogram(X, *, rng, max_bands=8, max_frames=20, fill=0.0):
-    """Hide one band of frequencies and one stretch of time.
+def mask_spectrogram(
+    X: np.ndarray, *, rng: np.random.Generator, max_bands: int = 8, max_frames: int = 20, fill: float = 0.0
+) -> np.ndarray:
+    """Hide one band of frequencies and one stretch of time of a copy, each of a width from 0 to the largest.
 
-    Parameters
-    ----------
-    X : np.ndarray [shape=(n_mels, n_frames)]
-    rng : np.random.Generator
-    max_bands, max_frames : int
-        Largest width of each mask; the width is drawn from 0 to it.
-    fill : float
-        What stands in the hidden places.
-
-    Returns
-    -------
-    X : np.ndarray [shape=(n_mels, n_frames)]
-        A copy.
-
-    References
-    ----------
     Park et al. (2019), "SpecAugment", Interspeech, doi:10.21437/Interspeech.2019-2680.
     """
     X = X.copy()
@@ -263,52 +155,30 @@ class SpectrogramWarp:
     """Draw one variation of a log-mel spectrogram: another tempo, pitch, level, room and microphone.
 
     Coarser than the same change of the waveform, and so cheap that every clip can be changed anew every epoch.
-
-    Attributes
-    ----------
-    max_shift_bands : float
-        Voice and formants move up or down by as many mel bands.
-    max_stretch : float in [0, 1)
-        Tempo, either way, as a share.
-    max_gain_db : float [dB]
-        Level, either way.
-    equalizer_db : float [dB]
-        Twice the deviation of the gain at five points of the mel axis, with straight lines between them.
-    channel_share : float in [0, 1]
-        How often each of the following happens.
-    max_reverb_s : float [s]
-        Longest time in which the echo of a room falls by 60 dB.
-    max_cut_bands : int
-        Most bands that a narrow channel, such as a telephone, leaves out at the top.
-    max_noise_db : float [dB]
-        Loudest noise, relative to the loudest band and frame; the softest is 40 dB below that.
     """
 
+    #: Voice and formants move up or down by as many mel bands.
     max_shift_bands: float = 2.0
+    #: Tempo, either way, as a share.
     max_stretch: float = 0.1
     max_gain_db: float = 5.0
+    #: Twice the deviation of the gain at five points of the mel axis, with straight lines between them.
     equalizer_db: float = 3.0
+    #: How often each of the following happens.
     channel_share: float = 0.0
+    #: Longest time in which the echo of a room falls by 60 dB.
     max_reverb_s: float = 0.6
+    #: Most bands that a narrow channel, such as a telephone, leaves out at the top.
     max_cut_bands: int = 24
+    #: Loudest noise, relative to the loudest band and frame; the softest is 40 dB below that.
     max_noise_db: float = -25.0
 
-    def __call__(self, S_db, *, rng, floor_db=-80.0, hop_s=0.016):
-        """Vary a spectrogram.
+    def __call__(
+        self, S_db: np.ndarray, *, rng: np.random.Generator, floor_db: float = -80.0, hop_s: float = 0.016
+    ) -> np.ndarray:
+        """Vary a spectrogram, keeping its shape: what becomes longer is cut, what becomes shorter ends in silence.
 
-        Parameters
-        ----------
-        S_db : np.ndarray [shape=(n_mels, n_frames)]
-        rng : np.random.Generator
-        floor_db : float [dB]
-            What stands for silence: it stays silent, and comes in where there is nothing to show.
-        hop_s : float [s]
-            From frame to frame.
-
-        Returns
-        -------
-        S_db : np.ndarray [shape=(n_mels, n_frames)]
-            Of the same shape: what becomes longer is cut, what becomes shorter ends in silence.
+        `floor_db` stands for silence, which stays silent; `hop_s` is the time from frame to frame.
         """
         n_mels, n_frames = S_db.shape
         tempo = np.exp(rng.uniform(-self.max_stretch, self.max_stretch))
@@ -320,9 +190,8 @@ class SpectrogramWarp:
         S_db = _between(S_db, np.clip(np.arange(n_mels) - shift, 0, n_mels - 1), axis=0, fill=floor_db)
         reverb, cut, noise = rng.random(3) < self.channel_share
         if reverb:
-            S_db = _echo(
-                S_db, rng.uniform(0.1, self.max_reverb_s), hop_s, wet_db=rng.uniform(-20.0, -5.0), floor_db=floor_db
-            )
+            reverb_s = rng.uniform(0.1, self.max_reverb_s)
+            S_db = _echo(S_db, reverb_s, hop_s, wet_db=rng.uniform(-20.0, -5.0), floor_db=floor_db)
         curve_db = gain_db + np.interp(np.linspace(0, 4, n_mels), np.arange(5), points_db)
         S_db = np.where(S_db > floor_db + 0.5, S_db + curve_db[:, None], S_db)
         if cut:
@@ -354,25 +223,10 @@ def _between(S, positions, *, axis, fill):
     return np.where(beyond, fill, mixed)
 
 
-def mixup(X, targets, *, rng, alpha=0.2):
-    """Blend each example of a batch, and its target, with another one.
+def mixup(X, targets, *, rng: np.random.Generator, alpha: float = 0.2):
+    """Blend each example of a batch, array or tensor, and its target (probabilities) with another one.
 
-    Parameters
-    ----------
-    X : np.ndarray or torch.Tensor [shape=(n, ...)]
-    targets : np.ndarray or torch.Tensor [shape=(n, n_classes)]
-        Probabilities.
-    rng : np.random.Generator
-    alpha : float > 0
-        The share is drawn from Beta(alpha, alpha).
-
-    Returns
-    -------
-    X, targets : as given
-
-    References
-    ----------
-    Zhang et al. (2018), "mixup: Beyond Empirical Risk Minimization", ICLR, arXiv:1710.09412.
+    The share is drawn from Beta(alpha, alpha). Zhang et al. (2018), ICLR, arXiv:1710.09412.
     """
     if alpha <= 0:
         raise ConfigError(f"Bad alpha {alpha!r}: expected a number above 0.")

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,8 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except (SerError, OSError) as error:
+            if logging.getLogger("sercore").isEnabledFor(logging.INFO):
+                logging.getLogger("sercore").info("", exc_info=True)
             typer.echo("Error: " + " ".join(str(error).split()), err=True)
             raise typer.Exit(2) from error
 
@@ -36,20 +37,22 @@ def _version(wanted: bool):
 app = typer.Typer(
     cls=_Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )
-Corpus = Annotated[
-    str | None,
-    typer.Option(
-        help="ravdess, ravdess_song, crema_d, tess, savee, emodb, own or synthetic; several as tess+emodb. "
-        "Default: ravdess if there is one."
-    ),
-]
-Root = Annotated[Path | None, typer.Option(help="Folder of the corpus. Default: under SERCORE_DATA or data/.")]
-Checkpoint = Annotated[str, typer.Option(help="any_voice, ravdess, or a file from `sercore train`.")]
-Csv = Annotated[Path | None, typer.Option("--csv", help="Also write the table here, in full precision.")]
-Seeds = Annotated[str, typer.Option(help="Numbers with commas between, such as 0,1,2.")]
-Folds = Annotated[str | None, typer.Option(help="Names with commas between, such as 0,1. Default: all.")]
-Epochs = Annotated[int | None, typer.Option(help="Default: the documented recipe's; few on synthetic speech.")]
-Title = Annotated[str, typer.Option("--recipe", help="house, warped, any_voice, …: see sercore.experiments.RECIPES.")]
+
+
+def _option(help, *names):
+    return typer.Option(*names, help=help)
+
+
+CORPORA = "ravdess, ravdess_song, crema_d, tess, savee, emodb, own or synthetic"
+Corpus = Annotated[str | None, _option(f"{CORPORA}; several as tess+emodb. Default: ravdess if there is one.")]
+Root = Annotated[Path | None, _option("Folder of the corpus. Default: under SERCORE_DATA or data/.")]
+Checkpoint = Annotated[str, _option("any_voice, ravdess, or a file from `sercore train`.")]
+Csv = Annotated[Path | None, _option("Also write the table here, in full precision.", "--csv")]
+Seeds = Annotated[str, _option("Numbers with commas between, such as 0,1,2.")]
+Some = Annotated[str | None, _option("Names with commas between. Default: all.")]
+Epochs = Annotated[int | None, _option("Default: the documented recipe's; few on synthetic speech.")]
+Name = Annotated[str, _option("standard, warped or any_voice.", "--recipe")]
+Model = Annotated[str, _option("cnn, or another design: see notebook 07.")]
 
 
 def _note_synthetic(corpus):
@@ -71,22 +74,30 @@ def _load(corpus, root):
     return clips
 
 
+def _list(text):
+    return text.split(",") if text else None
+
+
 def _numbers(seeds):
     if not all(map(str.isdecimal, seeds.split(","))):
         raise ConfigError(f"Bad seeds {seeds!r}: expected numbers with commas between, such as 0,1.")
     return tuple(map(int, seeds.split(",")))
 
 
-def _recipe(clips, model, epochs, title="house"):
-    from sercore.experiments import recipe_for
-    from sercore.models import MODELS
+def _recipe(clips, name="standard", model="cnn", epochs=None):
+    from sercore.recipes import recipe_for
 
-    # An ensemble is asked for by several seeds.
-    if model not in (known := sorted(set(MODELS) - {"ensemble"})):
-        raise ConfigError(f"Bad model {model!r}: expected one of {known}.")
-    profile = os.environ.get("SERCORE_PROFILE") or ("smoke" if "synthetic" in set(clips["corpus"]) else "full")
-    recipe = recipe_for(profile, title=title, model=model)
+    profile = settings.chosen_profile() or ("smoke" if "synthetic" in set(clips["corpus"]) else "full")
+    recipe = recipe_for(name, model=model, profile=profile)
     return recipe if epochs is None else replace(recipe, train=replace(recipe.train, epochs=epochs))
+
+
+def _results_dir(clips, *, trial):
+    """Keep data/results for the documented recipe on the whole corpus: a trial must not take its scores' place."""
+    from sercore.records import results_dir_of
+
+    trial = trial or settings.chosen_profile() == "smoke"
+    return results_dir_of(clips, settings.runs_dir() / "trial_results" if trial else None)
 
 
 def _predictor(checkpoint):
@@ -108,7 +119,7 @@ def _write(table, csv):
 
 
 def _audio_files(paths):
-    from sercore.corpora import SUFFIXES
+    from sercore.audio import SUFFIXES
 
     files = []
     for path in paths:
@@ -120,8 +131,10 @@ def _audio_files(paths):
 
 
 @app.callback()
-def main(verbose: Annotated[bool, typer.Option("--verbose", help="Say more of what is done.")] = False,
-         version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False):  # fmt: skip
+def main(
+    verbose: Annotated[bool, _option("Say more of what is done.", "--verbose")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+):
     """Recognise emotions in speech; train, and measure on unseen speakers. Errors exit with code 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
     logging.getLogger("sercore").setLevel(logging.INFO if verbose else logging.NOTSET)
@@ -144,8 +157,12 @@ def sample(file: Path, emotion: str | None = None, speaker: int = 1):
 
 
 @app.command()
-def predict(files_or_folders: list[Path], checkpoint: Checkpoint = "any_voice", csv: Csv = None,
-            as_json: Annotated[bool, typer.Option("--json", help="Print full-precision JSON.")] = False):  # fmt: skip
+def predict(
+    files_or_folders: list[Path],
+    checkpoint: Checkpoint = "any_voice",
+    csv: Csv = None,
+    as_json: Annotated[bool, _option("Print full-precision JSON.", "--json")] = False,
+):
     """Recognise the emotion of each clip, in per cent. Exits with code 1 if any could not be used."""
     files = _audio_files(files_or_folders)
     table = _predictor(checkpoint).predict_files(files).assign(file=[str(file) for file in files])
@@ -168,150 +185,168 @@ def timeline(file: Path, hop_s: float = 1.0, checkpoint: Checkpoint = "any_voice
 
 
 @app.command()
-def train(corpus: Corpus = None, root: Root = None, out: Path = Path("model.safetensors"), model: str = "cnn",
-          epochs: Epochs = None, seeds: Seeds = "0", recipe: Title = "house",
-          hold_out: Annotated[str, typer.Option(help="Speakers to leave out: ravdess-01,ravdess-02.")] = ""):  # fmt: skip
+def train(
+    corpus: Corpus = None,
+    root: Root = None,
+    out: Path = Path("model.safetensors"),
+    model: Model = "cnn",
+    epochs: Epochs = None,
+    seeds: Seeds = "0",
+    recipe: Name = "standard",
+    hold_out: Annotated[str, _option("Speakers to leave out: ravdess-01,ravdess-02.")] = "",
+):
     """Train on every speaker, and write a checkpoint; several seeds make an ensemble. A killed run resumes."""
-    from sercore.experiments import train_final
+    from sercore.crossval import train_final
 
     seeds, clips = _numbers(seeds), _load(corpus, root)
-    left_out = set(filter(None, hold_out.split(",")))
+    left_out = set(_list(hold_out) or ())
     if unknown := left_out - set(clips["speaker"]):
         raise ConfigError(f"Bad speakers {sorted(unknown)}: expected some of {sorted(clips['speaker'].unique())}.")
     clips = clips[~clips["speaker"].isin(left_out)].reset_index(drop=True)
-    facts = train_final(clips, out, recipe=_recipe(clips, model, epochs, recipe), seeds=seeds)
+    facts = train_final(clips, out, recipe=_recipe(clips, recipe, model, epochs), seeds=seeds)
     typer.echo(f"{out}: trained on {len(facts['train_speakers'])} speakers in {facts['minutes']:.1f} minutes.")
-    typer.echo("How good such a model is on people it has not heard: `sercore crossval`.")
+    typer.echo("How good such a model is on unseen speakers: `sercore crossval`.")
 
 
 @app.command()
-def evaluate(checkpoint: Annotated[str, typer.Argument()] = "ravdess", corpus: Corpus = None, root: Root = None,
-             include_seen: Annotated[bool, typer.Option("--include-seen")] = False):  # fmt: skip
+def evaluate(
+    checkpoint: Annotated[str, typer.Argument()] = "ravdess",
+    corpus: Corpus = None,
+    root: Root = None,
+    include_seen: Annotated[bool, typer.Option("--include-seen")] = False,
+):
     """Score a checkpoint (file or name) on speakers it was not trained on."""
     from sercore import evaluate as room
 
     predictor, clips = _predictor(checkpoint), _load(corpus, root)
     name, info = predictor.checkpoint.name, predictor.metadata["info"]
-    # A checkpoint that does not say whom it has heard may have heard them all.
-    heard = clips["speaker"].isin(info.get("train_speakers", clips["speaker"]))
-    if heard.all() and not include_seen:
+    # A checkpoint that does not say whom it was trained on may have been trained on all.
+    seen = clips["speaker"].isin(info.get("train_speakers", clips["speaker"]))
+    if seen.all() and not include_seen:
         raise ConfigError(
             f"No unseen speaker: {name} was trained on everyone here, or does not say on whom. For an "
             "honest score of such a model run `sercore crossval`; --include-seen scores it all the same."
         )
-    if heard.any():
-        typer.echo(f"{name} has (or may have) heard {clips['speaker'][heard].nunique()} of these speakers: "
-                   + ("THESE SCORES ARE NOT HONEST." if include_seen else "they are left out."))  # fmt: skip
-    clips = clips if include_seen else clips[~heard]
+    if seen.any():
+        verdict = "THESE SCORES ARE NOT HONEST." if include_seen else "they are left out."
+        n_seen = clips["speaker"][seen].nunique()
+        typer.echo(f"{name} was (or may have been) trained on {n_seen} of these speakers: {verdict}")
+    clips = clips if include_seen else clips[~seen]
     table = predictor.predict_files(clips["path"])
     usable = (table["error"] == "").to_numpy()
     clips, proba = clips[usable].reset_index(drop=True), table.loc[usable, list(EMOTIONS)].to_numpy(float)
-    typer.echo(f"{len(clips)} clips, {(~usable).sum()} unusable; guessing would reach a UAR of {1 / len(EMOTIONS)}.")
-    for metric, value in room.scores(room.targets_of(clips), proba.argmax(axis=1)).items():
+    targets = room.targets_of(clips)
+    typer.echo(
+        f"{len(clips)} clips, {(~usable).sum()} unusable; guessing would reach {room.chance(targets):.3f} (UAR)."
+    )
+    for metric, value in room.scores(targets, proba.argmax(axis=1)).items():
         low, high = room.bootstrap_interval(clips, proba, metric=metric)
-        typer.echo(f"{metric:8s} {value:.3f}, 95 % interval over {clips['speaker'].nunique()} speakers "
-                   f"{low:.3f} to {high:.3f}")  # fmt: skip
+        speakers = f"95 % interval over {clips['speaker'].nunique()} speakers"
+        typer.echo(f"{metric:8s} {value:.3f}, {speakers} {low:.3f} to {high:.3f}")
     _show(room.score_table(clips, proba, by="speaker"))
 
 
-def _results_dir(clips, *, trial):
-    """Keep data/results for the documented recipe on the whole corpus: a trial must not take its scores' place."""
-    from sercore.results import results_dir_of
-
-    trial = trial or os.environ.get("SERCORE_PROFILE") == "smoke"
-    return results_dir_of(clips, settings.runs_dir() / "trial_results" if trial else None)
-
-
 @app.command()
-def crossval(model: str = "cnn", corpus: Corpus = None, root: Root = None, protocol: str = "speaker_5fold",
-             seeds: Seeds = "0", folds: Folds = None, epochs: Epochs = None, recipe: Title = "house",
-             transductive: Annotated[bool, typer.Option("--transductive", help="Normalise by speaker.")] = False):  # fmt: skip
+def crossval(
+    model: Model = "cnn",
+    corpus: Corpus = None,
+    root: Root = None,
+    protocol: str = "speaker_5fold",
+    seeds: Seeds = "0",
+    folds: Some = None,
+    epochs: Epochs = None,
+    recipe: Name = "standard",
+):
     """Train and test over the folds of a protocol; several seeds also as an ensemble. A killed run resumes."""
-    import pandas as pd
-
-    from sercore import experiments as room
+    from sercore import records
+    from sercore.crossval import cross_validate
     from sercore.splits import LEAKY
 
     seeds, clips = _numbers(seeds), _load(corpus, root)
-    results_dir = _results_dir(clips, trial=root or epochs)
-    recipe = replace(_recipe(clips, model, epochs, recipe), transductive=transductive)
-    table = room.cross_validate(clips, protocol=protocol, recipe=recipe, seeds=seeds,
-                                folds=folds.split(",") if folds else None, results_dir=results_dir)  # fmt: skip
-    _show(table.drop(columns=["parameters", "commit"]))
-    for name, rows in table.groupby("model", sort=False):
-        for metric in ("accuracy", "uar"):
-            # The deviation is that between folds; seeds are averaged within each first.
-            by_fold = rows.groupby("fold")[metric].mean()
-            typer.echo(f"{name}: {metric:8s} {by_fold.mean():.3f} ± {by_fold.std():.3f} over {len(by_fold)} folds")
+    results_dir, options = _results_dir(clips, trial=root or epochs), _recipe(clips, recipe, model, epochs)
+    table = cross_validate(
+        clips, protocol=protocol, recipe=options, seeds=seeds, folds=_list(folds), results_dir=results_dir
+    )
+    _show(table[["fold", "seed", "n_members", "n_test", "accuracy", "uar", "macro_f1", "val_uar", "epochs", "minutes"]])
+    for _, rows in table.groupby("n_members"):
+        # The deviation is that between folds; seeds are averaged within each first.
+        by_fold = rows.groupby("fold")[["accuracy", "uar"]].mean()
+        name = records.label(rows.iloc[0])
+        for metric, values in by_fold.items():
+            typer.echo(f"{name}: {metric:8s} {values.mean():.3f} ± {values.std():.3f} over {len(values)} folds")
     if protocol == LEAKY:
-        honest = results_dir / f"{recipe.name}_speaker_5fold.csv"
-        value = f"{pd.read_csv(honest)['uar'].mean():.3f}" if honest.exists() else "unknown, run `sercore crossval`"
-        typer.echo(f"leaky: the test speakers were heard in training. UAR on unseen speakers: {value}")
+        try:
+            where = {"model": model, "recipe": recipe, "n_members": 1, "results_dir": results_dir}
+            honest = f"{records.read_scores(clips, **where)['uar'].mean():.3f}"
+        except ConfigError:
+            honest = "unknown, run `sercore crossval`"
+        typer.echo(f"leaky: the test speakers were in the training. UAR of one network on unseen speakers: {honest}")
     typer.echo(f"Recorded in {results_dir}", err=True)
 
 
 @app.command()
-def ablate(corpus: Corpus = None, root: Root = None, seeds: Seeds = "0", folds: Folds = None, epochs: Epochs = None,
-           variants: Annotated[str | None, typer.Option(help="Some, with commas between. Default: all.")] = None):  # fmt: skip
+def ablate(
+    corpus: Corpus = None, root: Root = None, seeds: Seeds = "0", folds: Some = None, epochs: Epochs = None,
+    variants: Some = None,
+):  # fmt: skip
     """Train variants of the recipe, scored on validation speakers alone. A killed run resumes."""
-    from sercore import studies as room
+    from sercore import ablation
 
     seeds, clips = _numbers(seeds), _load(corpus, root)
-    results_dir = _results_dir(clips, trial=root or epochs)
-    table = room.ablate(clips, recipe=_recipe(clips, "cnn", epochs), seeds=seeds, results_dir=results_dir,
-                        variants=variants.split(",") if variants else None,
-                        folds=folds.split(",") if folds else None)  # fmt: skip
+    results_dir, recipe = _results_dir(clips, trial=root or epochs), _recipe(clips, epochs=epochs)
+    options = {"variants": _list(variants), "folds": _list(folds), "results_dir": results_dir}
+    table = ablation.ablate(clips, recipe=recipe, seeds=seeds, **options)
     _show(table.groupby("variant", sort=False)[["uar", "loss", "minutes"]].mean().reset_index())
     typer.echo(f"Recorded in {results_dir}", err=True)
 
 
 @app.command()
-def noise(model: str = "cnn", corpus: Corpus = None, root: Root = None, seeds: Seeds = "0", epochs: Epochs = None,
-          recipe: Title = "house"):  # fmt: skip
+def noise(
+    model: Model = "cnn", corpus: Corpus = None, root: Root = None, seeds: Seeds = "0", epochs: Epochs = None,
+    recipe: Name = "standard",
+):  # fmt: skip
     """Score the networks of `sercore crossval` on unseen speakers in white noise and babble."""
-    from sercore import studies as room
+    from sercore import robustness
 
     seeds, clips = _numbers(seeds), _load(corpus, root)
-    results_dir = _results_dir(clips, trial=root or epochs)
-    recipe = _recipe(clips, model, epochs, recipe)
-    _show(room.noise_robustness(clips, recipe=recipe, seeds=seeds, results_dir=results_dir))
+    results_dir, options = _results_dir(clips, trial=root or epochs), _recipe(clips, recipe, model, epochs)
+    _show(robustness.noise_robustness(clips, recipe=options, seeds=seeds, results_dir=results_dir))
     typer.echo(f"Recorded in {results_dir}", err=True)
 
 
 @app.command()
-def matrix(corpus: Corpus = None, model: str = "cnn", recipe: Title = "any_voice", epochs: Epochs = None):
+def matrix(corpus: Corpus = None, model: Model = "cnn", recipe: Name = "any_voice", epochs: Epochs = None):
     """Train on each of several corpora alone, and test on every one; on its own by speaker."""
-    from sercore import crossing as room
+    from sercore import robustness
 
     clips = _load(corpus, None)
     if clips["corpus"].nunique() < 2:
         raise ConfigError(f"Bad corpus {corpus!r}: expected several, such as ravdess+tess+emodb.")
-    results_dir = _results_dir(clips, trial=epochs)
-    table = room.corpus_matrix(clips, recipe=_recipe(clips, model, epochs, recipe), results_dir=results_dir)
+    results_dir, options = _results_dir(clips, trial=epochs), _recipe(clips, recipe, model, epochs)
+    table = robustness.corpus_matrix(clips, recipe=options, results_dir=results_dir)
     _show(table.pivot(index="trained_on", columns="tested_on", values="uar").reset_index())
     typer.echo(f"Recorded in {results_dir}", err=True)
 
 
 @app.command()
 def transfer(corpus: str, root: Root = None, checkpoint: Checkpoint = "ravdess"):
-    """Score a checkpoint (default: the shipped one that has heard RAVDESS alone) on a corpus it was not trained on."""
-    from sercore import studies as room
+    """Score a checkpoint (default: the shipped one trained on RAVDESS alone) on a corpus it was not trained on."""
+    from sercore import robustness
     from sercore.predict import VARIANTS
 
     clips = _load(corpus, root)
     results_dir = _results_dir(clips, trial=root or checkpoint not in VARIANTS)
-    table = room.transfer(clips, VARIANTS.get(checkpoint, checkpoint), results_dir=results_dir)
-    for name, value in table.iloc[0].items():
-        typer.echo(f"{name:12s} {value:.3f}" if isinstance(value, float) else f"{name:12s} {value}")
+    table = robustness.transfer(clips, VARIANTS.get(checkpoint, checkpoint), results_dir=results_dir)
+    _show(table.T.reset_index())
     typer.echo(f"Recorded in {results_dir}", err=True)
 
 
 @app.command()
 def extract(corpus: Corpus = None, root: Root = None, kind: str = "log_mel"):
     """Compute a feature of every clip into the cache, so that later commands need not."""
-    from sercore import features
+    from sercore import cache
 
-    done = features.extract(_load(corpus, root), kind=kind, on_error="warn")
+    done = cache.extract(_load(corpus, root), kind=kind, on_error="warn")
     n_done = sum(feature is not None for feature in done)
     typer.echo(f"{kind} of {n_done} of {len(done)} clips is in {settings.cache_dir() / 'features'}")
 
@@ -323,22 +358,25 @@ def _report(report):
         typer.echo(f"{part} {len(entries)}")
         for entry in list(entries)[:20]:
             typer.echo(f"  {entry} {entries[entry] if isinstance(entries, dict) else ''}")
-        typer.echo(f"  … and {len(entries) - 20} more") if len(entries) > 20 else None
+        if len(entries) > 20:
+            typer.echo(f"  … and {len(entries) - 20} more")
     raise typer.Exit(int(not report.ok))
 
 
 @app.command()
 def verify(corpus: str, root: Root = None):
     """Decode every clip of a corpus. Exits with code 1 if some are missing, unreadable or misplaced."""
-    from sercore import corpora
+    from sercore import download as room
 
-    _report(corpora.verify(corpus, root))
+    _report(room.verify(corpus, root))
 
 
 @app.command()
-def download(corpus: Annotated[str, typer.Argument(help="ravdess, ravdess_song, crema_d, tess, emodb or savee.")],
-             root: Root = None,
-             home: Annotated[str | None, typer.Option(help="URL of a mirror with the same paths.")] = None):  # fmt: skip
+def download(
+    corpus: Annotated[str, typer.Argument(help="ravdess, ravdess_song, crema_d, tess, emodb or savee.")],
+    root: Root = None,
+    home: Annotated[str | None, _option("URL of a mirror with the same paths.")] = None,
+):
     """Fetch a corpus, unpack and verify it. A download that was cut or killed goes on when run again."""
     from sercore import download as room
 

@@ -1,6 +1,9 @@
 """dataset: features and labels as torch sees them; training clips, and they alone, are varied here."""
 
+from collections.abc import Callable, Iterator, Sequence
+
 import numpy as np
+import pandas as pd
 import torch
 from torch.utils.data import Dataset, Sampler
 
@@ -9,48 +12,41 @@ from sercore.features import FeatureConfig, to_windows
 
 
 class TrainingSet(Dataset):
-    """Clips as the network trains on them: one window each, drawn and masked anew every epoch.
+    """Clips as the network trains on them: one window each, drawn, warped and masked anew every epoch.
 
-    What an item looks like depends on `seed`, the epoch and its position alone, so that a resumed run
-    sees what an uninterrupted one would have seen.
-
-    Parameters
-    ----------
-    features : list of np.ndarray [shape=(n_mels, n)]
-    targets : sequence of int [shape=(n_clips,)]
-    copies : list of list of np.ndarray, optional
-        Augmented copies of each clip.
-    config : FeatureConfig
-    augmented_share : float in [0, 1]
-        How often a copy stands in for the clip.
-    warp : callable ``warp(S_db, *, rng, floor_db, hop_s) -> S_db``, optional
-        A `sercore.augment.SpectrogramWarp`, for every window, anew each time.
-    max_bands, max_frames : int
-        Of `sercore.augment.mask_spectrogram`.
-    groups : sequence of int [shape=(n_clips,)], optional
-        Corpus of each clip, for the balance of `EpochSampler`.
-    asides : np.ndarray of int [shape=(n_clips, n_asides)], optional
-        What else is to be told of each clip, such as the sex of the speaker.
-    seed : int
+    What an item looks like depends on `seed`, the epoch and the number of its draw alone, so that a resumed run sees
+    what an uninterrupted one would have seen. `copies` are lists of augmented features of each clip, one of which
+    stands in for the clip as often as `augmented_share` says; `warp` is a `sercore.augment.SpectrogramWarp`;
+    `groups` are the clips' corpora, for the balance of `EpochSampler`.
     """
 
-    def __init__(self, features, targets, *, copies=None, config=FeatureConfig(), augmented_share=0.5,
-                 warp=None, max_bands=8, max_frames=20, groups=None, asides=None, seed=0):  # fmt: skip
+    def __init__(
+        self,
+        features: list[np.ndarray],
+        targets: Sequence[int],
+        *,
+        copies: list[list[np.ndarray]] | None = None,
+        config: FeatureConfig = FeatureConfig(),
+        augmented_share: float = 0.5,
+        warp: Callable | None = None,
+        max_bands: int = 8,
+        max_frames: int = 20,
+        groups: Sequence[int] | None = None,
+        seed: int = 0,
+    ):
         self.windows = [to_windows(S_db, config=config) for S_db in features]
         self.copies = [[to_windows(S_db, config=config) for S_db in row] for row in copies] if copies else None
         self.targets = np.asarray(targets)
-        self.augmented_share = augmented_share
         self.groups = None if groups is None else np.asarray(groups)
-        self.asides = np.zeros((len(self.targets), 0), dtype=int) if asides is None else asides
-        self.config, self.warp = config, warp
+        self.config, self.augmented_share, self.warp = config, augmented_share, warp
         self.max_bands, self.max_frames = max_bands, max_frames
         self.seed, self.epoch = seed, 0
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, i):
-        """Give ``X`` [shape=(1, n_mels, n_frames)], or (1, k) for a vector, and its target with its asides after it."""
+    def __getitem__(self, i: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give draw ``i[1]`` of clip ``i[0]``: X [shape=(1, n_mels, n_frames)], or (1, k) of a vector, and its target."""
         position, draw = i
         rng = np.random.default_rng([self.seed, self.epoch, draw])
         windows = self.windows[position]
@@ -59,61 +55,57 @@ class TrainingSet(Dataset):
         X = windows[rng.integers(len(windows))]
         if X.ndim == 2:
             if self.warp:
-                center, scale = self.config.db_center, self.config.db_scale
-                hop_s = self.config.hop_length / self.config.sr
-                S_db = self.warp(X * scale + center, rng=rng, floor_db=self.config.db_floor, hop_s=hop_s)
-                X = (S_db - center) / scale
+                X = self._warped(X, rng)
             X = mask_spectrogram(X, rng=rng, max_bands=self.max_bands, max_frames=self.max_frames)
-        return torch.from_numpy(X)[None], torch.tensor([self.targets[position], *self.asides[position]])
+        return torch.from_numpy(X)[None], torch.tensor(int(self.targets[position]))
+
+    def _warped(self, X, rng):
+        center, scale = self.config.db_center, self.config.db_scale
+        hop_s = self.config.hop_length / self.config.sr
+        S_db = self.warp(X * scale + center, rng=rng, floor_db=self.config.db_floor, hop_s=hop_s)
+        return (S_db - center) / scale
 
 
 class EpochSampler(Sampler):
     """Order of the clips in an epoch: every clip comes, and with `balance` every emotion equally often.
 
-    Clips of rarer emotions are drawn again until all emotions are as frequent as the most frequent one: in
-    RAVDESS the neutral clips come twice. Yields pairs of the clip's position and the number of the draw, so
-    that a clip drawn twice in one epoch is varied twice.
+    Clips of rarer emotions are drawn again until all emotions are as frequent as the most frequent one. Yields the
+    clip's position and the number of the draw, so that a clip drawn twice in one epoch is varied twice.
 
-    With several `groups` and `balance`, an epoch is as many clips as there are, drawn by chance, so that every
-    group has the same share of it, and every emotion the same share of its group.
-
-    Parameters
-    ----------
-    dataset : TrainingSet
-    balance : bool
+    With `groups` and `balance` an epoch is as many clips as there are, drawn by chance, so that every group has the
+    same share of it, and every emotion of a group the same share of the group.
     """
 
-    def __init__(self, dataset, *, balance=True):
-        self.dataset = dataset
+    def __init__(self, dataset: TrainingSet, *, balance: bool = True):
+        self.dataset, self.shares = dataset, None
         counts = np.bincount(dataset.targets)
-        self.shares = _even_shares(dataset) if balance and dataset.groups is not None else None
-        even = balance and self.shares is None
-        self.n_extra = (counts.max() - counts) * (counts > 0) if even else np.zeros_like(counts)
+        self.n_extra = np.zeros_like(counts)
+        if balance and dataset.groups is None:
+            self.n_extra = (counts.max() - counts) * (counts > 0)
+        elif balance:
+            self.shares = _even_shares(dataset.groups, dataset.targets)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.dataset) + int(self.n_extra.sum())
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         rng = np.random.default_rng([self.dataset.seed, self.dataset.epoch])
         if self.shares is not None:
+            # Not by torch's weighted sampler: it draws otherwise, and no grouped run on record would repeat.
             order = rng.choice(len(self.dataset), size=len(self.dataset), p=self.shares)
-            return iter([(int(position), draw) for draw, position in enumerate(order)])
-        parts = [np.arange(len(self.dataset))]
-        for target, n_extra in enumerate(self.n_extra):
-            clips = np.flatnonzero(self.dataset.targets == target)
-            repeats, rest = divmod(int(n_extra), max(1, len(clips)))
-            parts += [np.tile(clips, repeats), rng.choice(clips, rest, replace=False)]
-        order = rng.permutation(np.concatenate(parts))
+        else:
+            parts = [np.arange(len(self.dataset))]
+            for target, n_extra in enumerate(self.n_extra):
+                clips = np.flatnonzero(self.dataset.targets == target)
+                repeats, rest = divmod(int(n_extra), max(1, len(clips)))
+                parts += [np.tile(clips, repeats), rng.choice(clips, rest, replace=False)]
+            order = rng.permutation(np.concatenate(parts))
         return iter([(int(position), draw) for draw, position in enumerate(order)])
 
 
-def _even_shares(dataset):
-    """Chance of each clip: even over groups, and within a group over its emotions."""
-    groups, targets = dataset.groups, dataset.targets
-    shares = np.zeros(len(targets))
-    for group in np.unique(groups):
-        present = np.unique(targets[groups == group])
-        for target in present:
-            clips = (groups == group) & (targets == target)
-            shares[clips] = 1 / (len(present) * clips.sum())
+def _even_shares(groups, targets):
+    table = pd.DataFrame({"group": groups, "target": targets})
+    n_clips = table.groupby(["group", "target"])["target"].transform("size")
+    n_emotions = table.groupby("group")["target"].transform("nunique")
+    shares = (1 / (n_clips * n_emotions)).to_numpy()
     return shares / shares.sum()

@@ -1,20 +1,21 @@
-"""evaluate: what a model is worth on speakers it has not heard, with how sure we can be of that."""
+"""evaluate: what a model is worth on unseen speakers, with how sure we can be of that."""
 
 import numpy as np
 import pandas as pd
 import scipy.optimize
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
+from scipy.special import log_softmax
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support, recall_score
 
 from sercore import settings
 from sercore.errors import ConfigError
 from sercore.labels import EMOTIONS
-from sercore.models import softmax
 
 PROBA_COLUMNS = [f"p_{emotion}" for emotion in EMOTIONS]
+METRICS = ("accuracy", "uar", "macro_f1")
 
 
-def scores(y_true, y_pred):
-    """Compute accuracy, unweighted average recall and macro-F1.
+def scores(y_true: np.ndarray, y_pred: np.ndarray) -> dict:
+    """Compute accuracy, unweighted average recall (UAR) and macro-F1, each in [0, 1].
 
     Parameters
     ----------
@@ -24,58 +25,48 @@ def scores(y_true, y_pred):
     Returns
     -------
     scores : dict
-        ``accuracy``, ``uar`` (the mean recall of the emotions that occur) and ``macro_f1``, each in [0, 1].
+        ``accuracy``, ``uar`` (the mean recall of the emotions that occur) and ``macro_f1``.
 
     Raises
     ------
     ConfigError
         If there is no clip, or the two differ in length.
+
+    Examples
+    --------
+    >>> scores([0, 0, 0, 1], [0, 0, 0, 0])["uar"]
+    0.5
     """
     y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
     if not len(y_true) or len(y_true) != len(y_pred):
         raise ConfigError(
             f"Bad lengths: {len(y_true)} labels and {len(y_pred)} predictions; expected as many of both, at least one."
         )
-    present = np.unique(y_true)
+    options = {"labels": np.unique(y_true), "average": "macro", "zero_division": 0}
     return {
         "accuracy": float(accuracy_score(y_true, y_pred)),
-        "uar": float(np.mean([np.mean(y_pred[y_true == k] == k) for k in present])),
-        "macro_f1": float(f1_score(y_true, y_pred, labels=present, average="macro", zero_division=0)),
+        "uar": float(recall_score(y_true, y_pred, **options)),
+        "macro_f1": float(f1_score(y_true, y_pred, **options)),
     }
 
 
-def confusion(y_true, y_pred):
-    """Count what was taken for what.
+def chance(y_true: np.ndarray) -> float:
+    """Give the UAR that guessing reaches: one divided by the number of emotions that occur."""
+    return 1 / len(np.unique(y_true))
 
-    Parameters
-    ----------
-    y_true, y_pred : np.ndarray of int [shape=(n,)]
 
-    Returns
-    -------
-    counts : np.ndarray of int [shape=(8, 8)]
-        Rows are the true emotions, columns the predicted ones.
-    """
+def confusion(y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+    """Count what was taken for what, [shape=(8, 8)]: rows are the true emotions, columns the predicted ones."""
     return confusion_matrix(y_true, y_pred, labels=range(len(EMOTIONS)))
 
 
-def per_emotion(y_true, y_pred):
-    """Tabulate precision, recall, F1 and number of clips of every emotion.
-
-    Parameters
-    ----------
-    y_true, y_pred : np.ndarray of int [shape=(n,)]
-
-    Returns
-    -------
-    table : pd.DataFrame
-        Columns ``emotion, precision, recall, f1, n``.
-    """
+def per_emotion(y_true: np.ndarray, y_pred: np.ndarray) -> pd.DataFrame:
+    """Tabulate ``emotion, precision, recall, f1, n`` (clips) of every emotion."""
     values = precision_recall_fscore_support(y_true, y_pred, labels=range(len(EMOTIONS)), zero_division=0)
     return pd.DataFrame(dict(zip(("emotion", "precision", "recall", "f1", "n"), (EMOTIONS, *values), strict=True)))
 
 
-def score_table(clips, proba, *, by="speaker"):
+def score_table(clips: pd.DataFrame, proba: np.ndarray, *, by: str = "speaker") -> pd.DataFrame:
     """Score each group of clips on its own.
 
     Parameters
@@ -84,7 +75,7 @@ def score_table(clips, proba, *, by="speaker"):
         Clip table.
     proba : np.ndarray [shape=(n, 8)]
     by : str
-        A column of `clips`: "speaker", "sex", "intensity", …
+        A column of `clips`: "speaker", "sex", "intensity", … Clips without a value are the group "not stated".
 
     Returns
     -------
@@ -99,30 +90,16 @@ def score_table(clips, proba, *, by="speaker"):
     if by not in clips:
         raise ConfigError(f"Bad column {by!r}: expected one of {list(clips.columns)}.")
     y_true, y_pred = targets_of(clips), _argmax(clips, proba)
-    groups = clips[by].to_numpy()
-    rows = [
-        {by: g, "n": int((groups == g).sum())} | scores(y_true[groups == g], y_pred[groups == g])
-        for g in pd.unique(groups)
-    ]
-    return pd.DataFrame(rows).sort_values(by, ignore_index=True)
+    groups = clips[by].astype(object).where(clips[by].notna(), "not stated").to_numpy()
+    rows = []
+    for group in sorted(set(groups), key=str):
+        here = groups == group
+        rows.append({by: group, "n": int(here.sum())} | scores(y_true[here], y_pred[here]))
+    return pd.DataFrame(rows)
 
 
-def targets_of(clips):
-    """Give the emotions of a clip table as positions.
-
-    Parameters
-    ----------
-    clips : pd.DataFrame [shape=(n, ...)]
-
-    Returns
-    -------
-    targets : np.ndarray of int [shape=(n,)]
-
-    Raises
-    ------
-    ConfigError
-        If it holds an emotion that is not one of the eight.
-    """
+def targets_of(clips: pd.DataFrame) -> np.ndarray:
+    """Give the emotions of a clip table as positions; ConfigError if one is none of the eight."""
     if unknown := set(clips["emotion"]) - set(EMOTIONS):
         raise ConfigError(f"Bad emotions {sorted(map(str, unknown))}: expected {list(EMOTIONS)}.")
     return clips["emotion"].map(EMOTIONS.index).to_numpy(dtype=np.int64)
@@ -135,11 +112,18 @@ def _argmax(clips, proba):
     return proba.argmax(axis=1)
 
 
-def bootstrap_interval(clips, proba, *, metric="uar", level=0.95, n_draws=2000, seed=settings.SEED):
+def bootstrap_interval(
+    clips: pd.DataFrame,
+    proba: np.ndarray,
+    *,
+    metric: str = "uar",
+    level: float = 0.95,
+    n_draws: int = 2000,
+    seed: int = settings.SEED,
+) -> tuple[float, float]:
     """Estimate how far a score would move with other speakers, by drawing speakers with replacement.
 
-    Clips of one speaker are not independent of each other, so whole speakers are drawn: an interval over clips
-    would be too narrow.
+    Clips of one speaker depend on each other, so whole speakers are drawn: an interval over clips would be too narrow.
 
     Parameters
     ----------
@@ -147,8 +131,7 @@ def bootstrap_interval(clips, proba, *, metric="uar", level=0.95, n_draws=2000, 
     proba : np.ndarray [shape=(n, 8)]
     metric : {"accuracy", "uar", "macro_f1"}
     level : float in (0, 1)
-    n_draws : int
-    seed : int
+    n_draws, seed : int
 
     Returns
     -------
@@ -158,12 +141,27 @@ def bootstrap_interval(clips, proba, *, metric="uar", level=0.95, n_draws=2000, 
     ----------
     Efron & Tibshirani (1993), "An Introduction to the Bootstrap", percentile interval; resampling by cluster:
     Field & Welsh (2007), doi:10.1111/j.1467-9868.2007.00593.x.
+
+    Examples
+    --------
+    >>> heard, proba = read_answers(clips, model="cnn")
+    >>> low, high = bootstrap_interval(heard, proba)
     """
-    values = _redrawn(clips, [proba], metric, n_draws, seed)
-    return tuple(float(v) for v in np.quantile(values, [(1 - level) / 2, (1 + level) / 2]))
+    values = _redrawn(clips, proba, metric, n_draws, seed)
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
-def paired_difference(clips, proba, other, *, metric="uar", level=0.95, n_draws=2000, seed=settings.SEED):
+def paired_difference(
+    clips: pd.DataFrame,
+    proba: np.ndarray,
+    other: np.ndarray,
+    *,
+    metric: str = "uar",
+    level: float = 0.95,
+    n_draws: int = 2000,
+    seed: int = settings.SEED,
+) -> tuple[float, float, float]:
     """Estimate by how much one model is better than another on the same clips, and how sure that is.
 
     Both are scored on the same drawn speakers: what makes a speaker hard for both does not blur the difference.
@@ -182,107 +180,55 @@ def paired_difference(clips, proba, other, *, metric="uar", level=0.95, n_draws=
         Above 0 the first model is better.
     """
     whole = [_metric_of_counts(confusion(targets_of(clips), _argmax(clips, p)), metric) for p in (proba, other)]
-    values = _redrawn(clips, [proba, other], metric, n_draws, seed)
-    low, high = np.quantile(values[:, 0] - values[:, 1], [(1 - level) / 2, (1 + level) / 2])
+    one, two = (_redrawn(clips, p, metric, n_draws, seed) for p in (proba, other))
+    low, high = np.quantile(one - two, [(1 - level) / 2, (1 + level) / 2])
     return float(whole[0] - whole[1]), float(low), float(high)
 
 
-def _redrawn(clips, probas, metric, n_draws, seed):
-    """Score models on redrawn speakers, the same for each: an array [shape=(n_draws, n_models)]."""
-    # A score depends on the counts alone: one confusion matrix a speaker makes thousands of draws cheap.
-    y_true, speakers = targets_of(clips), clips["speaker"].to_numpy()
+def _redrawn(clips, proba, metric, n_draws, seed):
+    """Score redrawn speakers: an array [shape=(n_draws,)], the same draws for every model."""
+    # Scores depend on the counts alone: one confusion matrix a speaker makes thousands of draws a single product,
+    # where scikit-learn would take seconds.
+    y_true, y_pred, speakers = targets_of(clips), _argmax(clips, proba), clips["speaker"].to_numpy()
     names = np.unique(speakers)
+    counts = np.stack([confusion(y_true[speakers == name], y_pred[speakers == name]) for name in names])
     draws = np.random.default_rng(seed).integers(len(names), size=(n_draws, len(names)))
-    columns = []
-    for proba in probas:
-        y_pred = _argmax(clips, proba)
-        counts = np.stack([confusion(y_true[speakers == s], y_pred[speakers == s]) for s in names])
-        columns.append([_metric_of_counts(counts[draw].sum(axis=0), metric) for draw in draws])
-    return np.array(columns).T
+    times = np.stack([(draws == k).sum(axis=1) for k in range(len(names))], axis=1)
+    return _metric_of_counts(np.tensordot(times, counts, axes=1), metric)
 
 
 def _metric_of_counts(counts, metric):
-    hits, n_true, n_pred = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
-    present = n_true > 0
+    """Score confusion counts [shape=(..., 8, 8)]; emotions that do not occur are left out."""
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    n_true, n_pred = counts.sum(axis=-1), counts.sum(axis=-2)
+    if metric not in METRICS:
+        raise ConfigError(f"Bad metric {metric!r}: expected one of {list(METRICS)}.")
     if metric == "accuracy":
-        return hits.sum() / n_true.sum()
-    if metric == "uar":
-        return (hits[present] / n_true[present]).mean()
-    if metric == "macro_f1":
-        return (2 * hits[present] / (n_true + n_pred)[present]).mean()
-    raise ConfigError(f"Bad metric {metric!r}: expected one of ['accuracy', 'uar', 'macro_f1'].")
+        return hits.sum(axis=-1) / n_true.sum(axis=-1)
+    parts = hits / np.maximum(n_true, 1) if metric == "uar" else 2 * hits / np.maximum(n_true + n_pred, 1)
+    return (parts * (n_true > 0)).sum(axis=-1) / (n_true > 0).sum(axis=-1)
 
 
-def reliability(proba, y_true, *, n_bins=10):
-    """Compare confidence with accuracy, in bins of confidence.
-
-    Parameters
-    ----------
-    proba : np.ndarray [shape=(n, 8)]
-    y_true : np.ndarray of int [shape=(n,)]
-    n_bins : int
-        Of equal width over [0, 1].
-
-    Returns
-    -------
-    table : pd.DataFrame
-        Columns ``low, high, confidence, accuracy, n``; bins without a clip are left out.
-    """
+def reliability(proba: np.ndarray, y_true: np.ndarray, *, n_bins: int = 10) -> pd.DataFrame:
+    """Compare confidence with accuracy in equal bins of confidence: ``low, high, confidence, accuracy, n``."""
     proba, y_true = np.asarray(proba), np.asarray(y_true)
-    confidence, hit = proba.max(axis=1), proba.argmax(axis=1) == y_true
     edges = np.linspace(0, 1, n_bins + 1)
-    bins = np.clip(np.digitize(confidence, edges[1:-1], right=True), 0, n_bins - 1)
-    rows = [
-        {
-            "low": edges[b],
-            "high": edges[b + 1],
-            "confidence": confidence[bins == b].mean(),
-            "accuracy": hit[bins == b].mean(),
-            "n": int((bins == b).sum()),
-        }
-        for b in np.unique(bins)
-    ]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame({"confidence": proba.max(axis=1), "accuracy": proba.argmax(axis=1) == y_true})
+    table["bin"] = np.clip(np.digitize(table["confidence"], edges[1:-1], right=True), 0, n_bins - 1)
+    means = table.groupby("bin").mean().assign(n=table["bin"].value_counts())
+    means.insert(0, "low", edges[means.index])
+    means.insert(1, "high", edges[means.index + 1])
+    return means.reset_index(drop=True)
 
 
-def expected_calibration_error(proba, y_true, *, n_bins=10):
-    """Average the gap between confidence and accuracy over clips.
-
-    Parameters
-    ----------
-    proba, y_true, n_bins
-        As in `reliability`.
-
-    Returns
-    -------
-    error : float in [0, 1]
-
-    References
-    ----------
-    Naeini et al. (2015), "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI.
-    """
+def expected_calibration_error(proba: np.ndarray, y_true: np.ndarray, *, n_bins: int = 10) -> float:
+    """Average the gap between confidence and accuracy over clips (Naeini et al. 2015, AAAI)."""
     table = reliability(proba, y_true, n_bins=n_bins)
-    return float(((table["confidence"] - table["accuracy"]).abs() * table["n"]).sum() / table["n"].sum())
+    return float(np.average((table["confidence"] - table["accuracy"]).abs(), weights=table["n"]))
 
 
-def selective_accuracy(proba, y_true, *, share=0.5):
-    """Score the clips a model is most confident of: what is right if it may say "not sure" to the others.
-
-    Parameters
-    ----------
-    proba : np.ndarray [shape=(n, 8)]
-    y_true : np.ndarray of int [shape=(n,)]
-    share : float in (0, 1]
-        Of the clips that are answered.
-
-    Returns
-    -------
-    accuracy : float in [0, 1]
-
-    References
-    ----------
-    Geifman & El-Yaniv (2017), "Selective Classification for Deep Neural Networks", NeurIPS, arXiv:1705.08500.
-    """
+def selective_accuracy(proba: np.ndarray, y_true: np.ndarray, *, share: float = 0.5) -> float:
+    """Score the `share` of clips that a model is most confident of (Geifman & El-Yaniv 2017, arXiv:1705.08500)."""
     if not 0 < share <= 1:
         raise ConfigError(f"Bad share {share!r}: expected more than 0, at most 1.")
     proba, y_true = np.asarray(proba), np.asarray(y_true)
@@ -290,56 +236,35 @@ def selective_accuracy(proba, y_true, *, share=0.5):
     return float((proba.argmax(axis=1) == y_true)[surest].mean())
 
 
-def on_shared_labels(proba, y_true, *, heard=EMOTIONS):
-    """Judge answers on a corpus by the emotions that it shares with what a model has heard.
+def on_shared_labels(
+    proba: np.ndarray, y_true: np.ndarray, *, trained_on: tuple[str, ...] = EMOTIONS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score answers on a corpus by the emotions that it shares with the training data (`trained_on`).
 
-    Calm counts as neutral wherever one side does not tell them apart, and emotions that the corpus does not have
-    are no answers: their probability is shared out among the others.
-
-    Parameters
-    ----------
-    proba : np.ndarray [shape=(n, 8)]
-    y_true : np.ndarray of int [shape=(n,)]
-    heard : sequence of str
-        Emotions in the training data.
-
-    Returns
-    -------
-    proba : np.ndarray [shape=(n, 8)]
-        0 for emotions that are not shared; each row adds up to 1.
-    y_true : np.ndarray of int [shape=(n,)]
+    Calm counts as neutral wherever one side does not tell them apart. Emotions that the corpus does not have are no
+    answers: their probability is shared out among the others, and each row still adds up to 1.
     """
     proba, y_true = np.array(proba, dtype=float), np.array(y_true)
     calm, neutral = EMOTIONS.index("calm"), EMOTIONS.index("neutral")
-    if "calm" not in heard or calm not in y_true:
+    if "calm" not in trained_on or calm not in y_true:
         proba[:, neutral] += proba[:, calm]
         proba[:, calm] = 0.0
         y_true[y_true == calm] = neutral
-    proba[:, np.setdiff1d(np.arange(len(EMOTIONS)), y_true)] = 0.0
+    shared = np.isin(np.arange(len(EMOTIONS)), y_true)
+    proba[:, ~shared] = 0.0
     # An answer that lies with other emotions altogether says nothing about these.
-    proba += 1e-9 * np.isin(np.arange(len(EMOTIONS)), y_true)
+    proba += 1e-9 * shared
     return proba / proba.sum(axis=1, keepdims=True), y_true
 
 
-def fit_temperature(logits, y_true):
-    """Find the temperature under which the logits explain the labels best; for validation speakers only.
+def fit_temperature(logits: np.ndarray, y_true: np.ndarray) -> float:
+    """Find the temperature in [0.05, 20] that explains the labels best; for validation speakers only.
 
-    Parameters
-    ----------
-    logits : np.ndarray [shape=(n, 8)]
-    y_true : np.ndarray of int [shape=(n,)]
-
-    Returns
-    -------
-    temperature : float in [0.05, 20]
-
-    References
-    ----------
     Guo et al. (2017), "On Calibration of Modern Neural Networks", ICML, arXiv:1706.04599.
     """
+    logits, rows = np.asarray(logits, dtype=float), np.arange(len(y_true))
 
     def loss(log_temperature):
-        proba = softmax(logits, temperature=np.exp(log_temperature))
-        return -np.log(np.maximum(proba[np.arange(len(y_true)), y_true], 1e-12)).mean()
+        return -log_softmax(logits / np.exp(log_temperature), axis=1)[rows, y_true].clip(min=np.log(1e-12)).mean()
 
     return float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=np.log([0.05, 20.0]), method="bounded").x))

@@ -4,24 +4,30 @@ Every `plot_*` takes `ax=None` (None opens a new 16:9 or 1:1 figure), returns it
 `ConfigError` for data that lack what it draws. Scores arrive as fractions and are drawn in per cent.
 """
 
+import io
 import itertools
-import os
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from textwrap import fill
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from IPython.display import display
 from librosa.display import specshow
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
 
 from sercore import settings
 from sercore.errors import ConfigError
 from sercore.labels import COLORS, EMOTIONS
-from sercore.models import HOUSE
+
+if TYPE_CHECKING:  # explain brings torch, for which a figure need not wait
+    from sercore.explain import Explanation
 
 WIDE, SQUARE = (10, 5.625), (10, 10)  # inches: 16:9 and 1:1
 INK, PLAIN, PALE, LEAKY = "black", "#44546A", "#8C8C8C", "#D55E00"
@@ -37,6 +43,8 @@ SERIES = (
     ((0, (1, 3)), "v", "#B8A800"),
 )
 
+Where = Axes | None
+
 # Text stays text, and element names come from a fixed salt: the same figure gives the same bytes.
 _SVG = {"svg.fonttype": "none", "svg.hashsalt": "sercore", "savefig.bbox": None}
 _STYLE = _SVG | dict.fromkeys(("font.size", "axes.titlesize"), 16) | {
@@ -48,45 +56,40 @@ _STYLE = _SVG | dict.fromkeys(("font.size", "axes.titlesize"), 16) | {
 }  # fmt: skip
 
 
-def use_style():
+def use_style() -> None:
     """Set the one figure style (16 pt text at 10 in wide); calling it again changes nothing."""
     mpl.rcParams.update(_STYLE)
 
 
-def save_figure(fig, name):
-    """Write `settings.figures_dir()`/name.png (300 dpi) and name.svg, each whole or not at all.
+def save_figure(fig: Figure, name: str, *, synthetic: bool | None = None) -> Path:
+    """Write `settings.figures_dir()`/name.png (300 dpi) and name.svg, each whole or not at all; return the PNG's path.
 
-    `name` is the notebook's two digits, then lower-case words: "05_confusion"; any other raises ConfigError.
-    Returns the path of the PNG.
+    `name` is the notebook's two digits, then lower-case words: "05_confusion"; any other raises ConfigError. A figure
+    of synthetic speech (by default: one of the smoke profile) is marked as such.
     """
     if not re.fullmatch(r"[0-9]{2}_[a-z0-9_]+", str(name)):
         raise ConfigError(f"Bad figure name {name!r}: expected two digits and a-z, 0-9, _, as in '05_confusion'.")
-    folder = settings.figures_dir()
-    folder.mkdir(parents=True, exist_ok=True)
+    if settings.profile() == "smoke" if synthetic is None else synthetic:
+        mark_synthetic(fig)
     # A date would change the bytes at every run; 100 dpi keeps the images inside an SVG small.
     for kind, dpi, metadata in (("svg", 100, {"Date": None}), ("png", 300, None)):
-        part = folder / f".{name}.{os.getpid()}.{kind}"
-        try:
-            with mpl.rc_context(_SVG):
-                fig.savefig(part, format=kind, dpi=dpi, metadata=metadata)
-            os.replace(part, folder / f"{name}.{kind}")
-        finally:
-            part.unlink(missing_ok=True)
-    return folder / f"{name}.png"
+        file = io.BytesIO()
+        with mpl.rc_context(_SVG):
+            fig.savefig(file, format=kind, dpi=dpi, metadata=metadata)
+        path = settings.write_atomic(settings.figures_dir() / f"{name}.{kind}", file.getvalue())
+    return path
 
 
-def mark_synthetic(ax_or_fig):
-    """Write "synthetic speech – not a result" once in the lower right corner; return what was given."""
-    fig = ax_or_fig if isinstance(ax_or_fig, mpl.figure.Figure) else np.ravel(ax_or_fig)[0].figure
+def mark_synthetic(fig: Figure) -> None:
+    """Write "synthetic speech – not a result" once in the lower right corner."""
     if SYNTHETIC not in [text.get_text() for text in fig.texts]:
         fig.text(0.99, 0.01, SYNTHETIC, ha="right", va="bottom", size=12, style="italic", color="#595959")
         if fig.get_constrained_layout():
             strip = 0.25 / fig.get_figheight()  # keeps the stamp clear of the axis labels
             fig.get_layout_engine().set(rect=(0, strip, 1, 1 - strip))
-    return ax_or_fig
 
 
-def plot_counts(clips, *, by="emotion", hue=None, ax=None):
+def plot_counts(clips: pd.DataFrame, *, by: str = "emotion", hue: str | None = None, ax: Where = None) -> Axes:
     """Draw the number of clips per value of the column `by`, split by hatches for the column `hue`."""
     ax = _open(ax, clips, [by, hue] if hue else [by])
     known = clips.astype(object).where(clips.notna(), "not stated")
@@ -98,7 +101,7 @@ def plot_counts(clips, *, by="emotion", hue=None, ax=None):
     return _label(ax, _title(by), "Number of clips")
 
 
-def plot_distribution(table, *, value, label, by="emotion", ax=None):
+def plot_distribution(table: pd.DataFrame, *, value: str, label: str, by: str = "emotion", ax: Where = None) -> Axes:
     """Draw the column `value` per emotion as violins with quartiles; `label` carries its unit: "Duration (s)"."""
     ax, order = _open(ax, table, [by, value]), _in_order(table[by].dropna().unique())
     sns.violinplot(data=table, x=value, y=by, order=order, hue=by, hue_order=order, legend=False, ax=ax, cut=0,
@@ -107,34 +110,7 @@ def plot_distribution(table, *, value, label, by="emotion", ax=None):
     return _label(ax, label, _title(by), grid="x")
 
 
-def plot_folds(clips, folds, *, ax=None):
-    """Draw which speakers a fold trains on (pale), validates on (V) and tests on (T): a row per fold."""
-    ax, speakers = _open(ax, clips, ["speaker"]), sorted(clips["speaker"].unique())
-    for row, fold in enumerate(folds):
-        for part, letter, color in (("train", "", "#E4E8EE"), ("val", "V", "#56B4E9"), ("test", "T", PLAIN)):
-            for column in map(speakers.index, clips["speaker"].iloc[getattr(fold, part)].unique()):
-                ax.bar(column, 0.9, 0.9, row - 0.45, color=color)
-                ax.text(column, row, letter, ha="center", va="center", color="white" if part == "test" else INK)
-    ax.set_xticks(range(len(speakers)), [speaker.rpartition("-")[2] for speaker in speakers], fontsize=12)
-    ax.set_yticks(range(len(folds)), [fold.name for fold in folds])
-    ax.spines[:].set_visible(False)
-    return _label(ax, "Speaker (number)", "Fold", ylim=(len(folds) - 0.5, -0.5))
-
-
-def plot_departures(centres, *, reach, label, ax=None):
-    """Draw how far emotions lie from neutral (series by emotion), and in grey the (low, high) that `reach` covers."""
-    ax, order = _open(ax), _in_order(centres.index)
-    ax.axvspan(*reach, color="#E0E0E0", zorder=0)
-    ax.axvline(0, color=INK, linewidth=1.5)
-    ax.hlines(range(len(order)), 0, centres[order], color=PALE, linewidth=2)
-    ax.scatter(
-        centres[order], range(len(order)), s=180, color=[COLORS[name] for name in order], edgecolor=INK, zorder=3
-    )
-    ax.set_yticks(range(len(order)), order)
-    return _label(ax, label, "Emotion", grid="x", ylim=(len(order) - 0.5, -0.5))
-
-
-def plot_waveform(y, *, sr, color=None, ax=None):
+def plot_waveform(y: np.ndarray, *, sr: int, color: str | None = None, ax: Where = None) -> Axes:
     """Draw a waveform (n_samples,) over seconds: the least and greatest sample of each 1/2000 of it."""
     y, ax = _numbers(y, 1), _open(ax)
     starts = np.arange(0, len(y), max(1, len(y) // 2000))
@@ -143,18 +119,20 @@ def plot_waveform(y, *, sr, color=None, ax=None):
     return _label(ax, "Time (s)", "Amplitude (full scale = 1)", xlim=(0, len(y) / sr))
 
 
-def plot_spectrogram(S_db, *, sr, hop_length, y_axis="mel", colorbar=True, ax=None, **options):
-    """Draw a spectrogram, MFCC or chroma matrix.
+def plot_spectrogram(
+    S_db: np.ndarray,
+    *,
+    sr: int,
+    hop_length: int,
+    y_axis: str = "mel",
+    colorbar: bool = True,
+    ax: Where = None,
+    **options,
+) -> Axes:
+    """Draw a spectrogram (y_axis "mel" or "linear"), "mfcc" or "chroma" matrix, of shape (n_rows, n_frames).
 
-    Parameters
-    ----------
-    S_db : np.ndarray [shape=(n_rows, n_frames)]
-        In dB; for "chroma" the relative energy of 12 pitch classes, from 0 to 1.
-    sr : int > 0 [Hz]
-    hop_length : int > 0 [samples]
-    y_axis : {"mel", "linear", "mfcc", "chroma"}
-    options
-        For `librosa.display.specshow`: fmin, fmax (range of the mel filters, Hz), vmin, vmax (colours).
+    In dB; for "chroma" the relative energy of 12 pitch classes, from 0 to 1. `options` go to
+    `librosa.display.specshow`: fmin, fmax (range of the mel filters, Hz), vmin, vmax (colours).
     """
     hz = ("Frequency (Hz)", "Level (dB)")
     names = {"mel": hz, "linear": hz, "mfcc": ("Coefficient (number)", "Coefficient (dB)"),
@@ -174,7 +152,9 @@ def plot_spectrogram(S_db, *, sr, hop_length, y_axis="mel", colorbar=True, ax=No
     return _label(ax, "Time (s)", ylabel)
 
 
-def plot_spectrogram_grid(named, *, shape=(2, 4), label="Level (dB)", ax=None, **options):
+def plot_spectrogram_grid(
+    named: dict, *, shape: tuple = (2, 4), label: str = "Level (dB)", ax: np.ndarray | None = None, **options
+) -> np.ndarray:
     """Draw spectrograms (dict of title to S_db) on one colour scale and one time axis; return the array of Axes.
 
     A None instead of S_db (n_rows, n_frames) leaves its place empty. `options` (sr, hop_length, fmin, …) go to
@@ -199,26 +179,7 @@ def plot_spectrogram_grid(named, *, shape=(2, 4), label="Level (dB)", ax=None, *
     return ax
 
 
-def plot_mean_spectrograms(means, *, ax=None, **options):
-    """Draw one spectrogram per emotion as `plot_spectrogram_grid` does; return the array of Axes, shape (2, 4).
-
-    `means` maps emotions to S_db (n_rows, n_frames), an absent emotion leaves its place empty; `options`
-    (sr, hop_length, fmin, …) go to `plot_spectrogram`; `ax` is an array of (2, 4) Axes.
-    """
-    if not means or set(means) - set(EMOTIONS):
-        raise ConfigError(f"Bad emotions {list(means)}: expected at least one, all from {list(EMOTIONS)}.")
-    named = {emotion: means.get(emotion) for emotion in EMOTIONS}
-    return plot_spectrogram_grid(named, label="Mean level (dB)", ax=ax, **options)
-
-
-def plot_feature_track(values, *, sr, hop_length, label, ax=None):
-    """Draw one value per frame, (n_frames,) or (1, n_frames), over seconds; `label` carries its unit."""
-    values, ax = _numbers(np.atleast_2d(values)[0], 1), _open(ax)
-    ax.plot(np.arange(len(values)) * hop_length / sr, values, color=PLAIN)
-    return _label(ax, "Time (s)", label, xlim=(0, len(values) * hop_length / sr))
-
-
-def plot_history(history, *, ax=None):
+def plot_history(history: pd.DataFrame, *, ax: np.ndarray | None = None) -> np.ndarray:
     """Draw loss and UAR per epoch of `train.fit`'s history, the best validation UAR starred; return the two Axes."""
     ax = np.ravel(_open(ax, history, ["epoch", "train_loss", "val_loss", "val_uar"], shape=(1, 2)))
     best = history[history["val_uar"] == history["val_uar"].max()].head(1)
@@ -231,39 +192,29 @@ def plot_history(history, *, ax=None):
             place.plot(epoch, value, "*", color=LEAKY, markeredgecolor=INK, markersize=20)
             if measure == "uar":
                 place.set_title(f"★ best epoch {epoch:.0f}: {value:.1f} %")
+        place.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         _label(place, "Epoch", label, grid="y")
     ax[0].legend(frameon=True, edgecolor="none", framealpha=1)
     ax[1].set_ylim(0, 100)
     return ax
 
 
-def plot_learning_rate(history, *, ax=None):
-    """Draw the learning rate (column lr, logarithmic axis) per epoch (column epoch)."""
-    ax = _open(ax, history, ["epoch", "lr"])
-    ax.semilogy(history["epoch"], history["lr"], ".-", color=PLAIN)
-    return _label(ax, "Epoch", "Learning rate (no unit)")
-
-
-def plot_confusion(counts, *, labels=EMOTIONS, ax=None):
+def plot_confusion(counts: np.ndarray, *, labels: Sequence[str] = EMOTIONS, ax: Where = None) -> Axes:
     """Draw counts (n_labels, n_labels): per cent of the true row, the count beneath, "–" in an empty row."""
     counts, n = _numbers(counts, 2), len(labels)
     if counts.shape != (n, n) or not (counts >= 0).all():
         raise ConfigError(f"Bad confusion counts {counts.tolist()}: expected the shape {(n, n)}, none negative.")
-    totals, ax = counts.sum(axis=1), _open(ax, size=SQUARE)
-    percent = 100 * counts / np.maximum(totals, 1)[:, None]
-    ax.imshow(percent, cmap="Blues", vmin=0, vmax=100)
-    for (row, column), share in np.ndenumerate(percent):
-        over, under = (f"{share:.0f} %", f"{counts[row, column]:.0f}") if totals[row] else ("–", "")
-        color = "white" if share > 55 else INK
-        ax.text(column, row, over, ha="center", va="bottom" if under else "center", color=color)
-        ax.text(column, row + 0.08, under, ha="center", va="top", fontsize=12, color=color)
-    ax.set_xticks(range(n), labels, **SLANTED)
-    ax.set_yticks(range(n), labels)
-    ax.spines[:].set_visible(False)
+    totals, ax = counts.sum(axis=1)[:, None], _open(ax, size=SQUARE)
+    percent = 100 * counts / np.maximum(totals, 1)
+    texts = [f"{share:.0f} %\n{count:.0f}" for share, count in zip(percent.flat, counts.flat, strict=True)]
+    texts = np.where(totals > 0, np.reshape(texts, (n, n)), "–")
+    sns.heatmap(percent, annot=texts, fmt="", cmap="Blues", vmin=0, vmax=100, cbar=False, ax=ax)
+    ax.set_xticks(ax.get_xticks(), labels, **SLANTED)
+    ax.set_yticks(ax.get_yticks(), labels, rotation=0)
     return _label(ax, "Predicted emotion", "True emotion (% of its clips, number beneath)")
 
 
-def plot_per_class(table, *, ax=None):
+def plot_per_class(table: pd.DataFrame, *, ax: Where = None) -> Axes:
     """Draw the columns recall, precision and f1 per emotion (column emotion), told apart by hatches."""
     ax = _open(ax, table, ["emotion", "recall", "precision", "f1"])
     values = 100 * table.set_index("emotion")[["recall", "precision", "f1"]].astype(float)
@@ -271,16 +222,18 @@ def plot_per_class(table, *, ax=None):
     return _label(ax, "Emotion", "Score (%)", grid="y", ylim=(0, 100))
 
 
-def plot_scores_by_group(table, *, group, value="uar", low="low", high="high", chance=0.125, ax=None):
+def plot_scores_by_group(
+    table: pd.DataFrame, *, group: str, value: str = "uar", chance: float | None = 0.125, ax: Where = None
+) -> Axes:
     """Draw one score per group, the best on top, with its interval and the level of chance.
 
-    `table` has the columns `group` and `value`, and an interval if both `low` and `high` are there.
-    `chance` is the score of guessing, one of eight emotions by default; None draws no line.
+    `table` has the columns `group` and `value`, and for an interval `low` and `high`. `chance` is the score of
+    guessing, by default one of eight emotions; None draws no line.
     """
     ax = _open(ax, table, [group, value], size=SQUARE if len(table) > 12 else WIDE)
     table, rows, top = table.sort_values(value, na_position="first"), np.arange(len(table)), len(table) - 0.4
-    if low in table and high in table:
-        ax.hlines(rows, 100 * table[low], 100 * table[high], color=PALE, linewidth=4)
+    if {"low", "high"} <= set(table.columns):
+        ax.hlines(rows, 100 * table["low"], 100 * table["high"], color=PALE, linewidth=4)
     colors = [COLORS.get(name, PLAIN) for name in table[group]]
     ax.scatter(100 * table[value], rows, s=140, color=colors, edgecolor=INK, zorder=3)
     if chance is not None:
@@ -290,7 +243,7 @@ def plot_scores_by_group(table, *, group, value="uar", low="low", high="high", c
     return _label(ax, f"{_title(value)} (%)", _title(group), grid="x", xlim=(0, 100), ylim=(-0.6, top))
 
 
-def plot_reliability(table, *, ece=None, ax=None):
+def plot_reliability(table: pd.DataFrame, *, ece: float | None = None, ax: Where = None) -> Axes:
     """Draw how often a confidence comes true, one point per bin, as large as it has clips.
 
     `table` has the columns confidence and accuracy (means) and n (clips); empty bins are left out. `ece` is
@@ -307,7 +260,7 @@ def plot_reliability(table, *, ece=None, ax=None):
     return _label(ax, "Confidence (%)", "Accuracy (%)", xlim=(0, 100), ylim=(0, 100), aspect="equal")
 
 
-def plot_leak(table, *, ax=None):
+def plot_leak(table: pd.DataFrame, *, ax: Where = None) -> Axes:
     """Draw uar and accuracy by protocol, a row per fold: mean ± sample sd; random protocols are called leaky."""
     ax, names = _open(ax, table, ["protocol", "fold", "uar", "accuracy"]), []
     leaky = table["protocol"].str.startswith("random")
@@ -327,7 +280,7 @@ def plot_leak(table, *, ax=None):
     return _label(ax, "Score (%), one mark per fold; bar: mean ± sd", "Split protocol", xlim=(0, 100))
 
 
-def plot_probabilities(probabilities, *, ax=None):
+def plot_probabilities(probabilities: dict[str, float], *, ax: Where = None) -> Axes:
     """Draw the eight probabilities (dict of emotion to a number in [0, 1]), the greatest one marked by ▶."""
     if set(probabilities) != set(EMOTIONS):
         raise ConfigError(f"Bad emotions {list(probabilities)} of probabilities: expected {list(EMOTIONS)}.")
@@ -341,7 +294,7 @@ def plot_probabilities(probabilities, *, ax=None):
     return _label(ax, "Probability (%)", "Emotion", xlim=(0, 110), ylim=(7.6, -0.6), xticks=range(0, 101, 25))
 
 
-def plot_timeline(table, *, ax=None):
+def plot_timeline(table: pd.DataFrame, *, ax: Where = None) -> Axes:
     """Draw a recording: a row per emotion as high as its probability, the predicted one in full colour.
 
     `table` has one row per window, as `Predictor.timeline` gives it: start_s, end_s, label and a column per
@@ -367,7 +320,15 @@ def plot_timeline(table, *, ax=None):
     return _label(ax, "Time (s)", "Probability (row = 100 %)", xlim=edges[[0, -1]], ylim=(0, 8))
 
 
-def plot_explanation(explanation, *, sr=16_000, fmin=50.0, fmax=8_000.0, share=0.1, ax=None):
+def plot_explanation(
+    explanation: "Explanation",
+    *,
+    sr: int = 16_000,
+    fmin: float = 50,
+    fmax: float = 8_000,
+    share: float = 0.1,
+    ax: Where = None,
+) -> Axes:
     """Draw a clip's spectrogram in grey, and over it what spoke for the emotion, the strongest of it hatched.
 
     `explanation` is `sercore.explain.explain`'s; `sr`, `fmin` and `fmax` (Hz) are those of its FeatureConfig. Weights
@@ -378,9 +339,8 @@ def plot_explanation(explanation, *, sr=16_000, fmin=50.0, fmax=8_000.0, share=0
     if weights.shape != S_db.shape or not 0 < share < 1:
         raise ConfigError(f"Bad weights of shape {weights.shape} or share {share}: expected one weight for each cell, "
                           f"shape {S_db.shape}, and a share between 0 and 1.")  # fmt: skip
-    ax = plot_spectrogram(
-        S_db, sr=sr, hop_length=round(explanation.hop_s * sr), fmin=fmin, fmax=fmax, colorbar=False, ax=ax
-    )
+    hop_length = round(explanation.hop_s * sr)
+    ax = plot_spectrogram(S_db, sr=sr, hop_length=hop_length, fmin=fmin, fmax=fmax, colorbar=False, ax=ax)
     grey = ax.collections[-1]
     # Black speech would hide the colours: the greys end half way.
     grey.set(cmap=mpl.colors.LinearSegmentedColormap.from_list("pale", ["white", "#7F7F7F"]))
@@ -397,114 +357,61 @@ def plot_explanation(explanation, *, sr=16_000, fmin=50.0, fmax=8_000.0, share=0
     return ax
 
 
-def plot_zoo(table, *, chance=0.125, ax=None):
+def plot_zoo(table: pd.DataFrame, *, starred: Sequence[str] = (), chance: float = 0.125, ax: Where = None) -> Axes:
     """Draw the UAR of each model on unseen speakers (●, with its interval) and on the leaky random split (◇).
 
-    `table` is `sercore.studies.zoo_table`'s: model, uar_speaker, low, high, uar_random; NaN is not drawn. The best
-    by speaker is on top, and the house's own are starred.
+    `table` is `compare.zoo_table`'s: model, uar_speaker, low, high, uar_random; NaN is not drawn. The best by speaker
+    is on top, and the models in `starred` get a star.
     """
     ax = _open(ax, table, ["model", "uar_speaker", "low", "high", "uar_random"])
-    table, rows, top = table.sort_values("uar_speaker", na_position="first"), np.arange(len(table)), len(table) - 0.4
-    speaker, random = 100 * table["uar_speaker"], 100 * table["uar_random"]
-    ax.hlines(rows, speaker, random, color=LEAKY, linestyle=":", linewidth=1.5)
-    ax.hlines(rows, 100 * table["low"], 100 * table["high"], color=PALE, linewidth=5)
-    ax.scatter(random, rows, s=130, marker="D", facecolor="white", edgecolor=LEAKY, linewidth=2, zorder=3,
+    names = [f"★ {name}" if name in starred else name for name in table["model"]]
+    table = table.assign(model=names, uar=table["uar_speaker"]).sort_values("uar", na_position="first")
+    plot_scores_by_group(table, group="model", chance=chance, ax=ax)
+    ax.collections[-1].set_label("unseen speakers, 95 % interval")
+    random, rows = 100 * table["uar_random"], np.arange(len(table))
+    ax.hlines(rows, 100 * table["uar"], random, color=LEAKY, linestyle=":", linewidth=1.5, zorder=1)
+    ax.scatter(random, rows, s=130, marker="D", facecolor="white", edgecolor=LEAKY, linewidth=2, zorder=2.5,
                label="random split (leaky)")  # fmt: skip
-    ax.scatter(speaker, rows, s=150, color=PLAIN, edgecolor=INK, zorder=4, label="unseen speakers, 95 % interval")
-    ax.axvline(100 * chance, color=INK, linestyle="--", linewidth=1.5)
-    ax.text(100 * chance, top, f"chance {100 * chance:.3g} %", ha="center", va="bottom")
-    ax.set_yticks(rows, [f"★ {name}" if name in HOUSE else name for name in table["model"]])
-    # The house's order of reading: what may be claimed first.
-    handles, labels = ax.get_legend_handles_labels()
-    ax.legend(handles[::-1], labels[::-1], loc="lower right", bbox_to_anchor=(1, 1.06), ncols=2)
-    return _label(ax, "UAR (%)", "Model", grid="x", xlim=(0, 100), ylim=(-0.6, top))
-
-
-def plot_tradeoff(table, *, x, chance=0.125, ax=None):
-    """Draw the UAR of each model on unseen speakers, with its interval, against what it costs.
-
-    `table` is `sercore.studies.zoo_table`'s, with the column `x`: "parameters", "minutes" or "milliseconds", drawn
-    on a logarithmic axis; rows where a number is missing are left out. The house's own are stars in bold.
-    """
-    xlabels = {"parameters": "Parameters (number)", "minutes": "Training time (minutes a fold)",
-               "milliseconds": "Time for one answer (ms)"}  # fmt: skip
-    if x not in xlabels:
-        raise ConfigError(f"Bad x {x!r}: expected one of {list(xlabels)}.")
-    ax = _open(ax, table, ["model", "uar_speaker", "low", "high", x])
-    table = table.dropna(subset=["uar_speaker", x])
-    table = table[table[x] > 0]
-    uar, house = 100 * table["uar_speaker"], table["model"].isin(HOUSE)
-    ax.set_xscale("log")
-    ax.margins(x=0.12, y=0.12)
-    ax.vlines(table[x], 100 * table["low"], 100 * table["high"], color=PALE, linewidth=4, alpha=0.6)
-    for marker, size, part in (("o", 140, ~house), ("*", 480, house)):
-        ax.scatter(table[x][part], uar[part], s=size, marker=marker, color=PLAIN, edgecolor=INK, zorder=3)
-    ax.axhline(100 * chance, color=INK, linestyle="--", linewidth=1.5)
-    edge = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
-    ax.annotate(f"chance {100 * chance:.3g} %", (1, 100 * chance), (-4, 4), ha="right", **edge)
-    _label(ax, xlabels[x], "UAR on unseen speakers (%)", grid="y")
-    _name_points(ax, table[x], uar, table["model"], bold=HOUSE)
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1.06), ncols=2)
     return ax
 
 
-def plot_agreement(matrix, *, ax=None):
-    """Draw how far models fail on the same clips: Cohen's kappa of being right (DataFrame, models × models)."""
-    kappa, n, ax = _numbers(matrix, 2), len(matrix), _open(ax, size=SQUARE)
-    ax.imshow(kappa, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), value in np.ndenumerate(kappa):
-        ax.text(column, row, "–" if np.isnan(value) else f"{round(value, 2) + 0:.2f}", ha="center", va="center",
-                fontsize=16 if n <= 8 else 13, color="white" if value > 0.55 else INK)  # fmt: skip
-    ax.set_xticks(range(n), matrix.columns, **SLANTED)
-    ax.set_yticks(range(n), matrix.index)
-    ax.spines[:].set_visible(False)
-    ax.set_title("Cohen's kappa of being right:\n1 on the same clips, 0 as by chance")
-    return _label(ax, "Model", "Model")
-
-
-def plot_ablation(table, *, reference="recipe", ax=None):
+def plot_ablation(table: pd.DataFrame, *, ax: Where = None) -> Axes:
     """Draw by how much each change of the recipe moves the UAR on validation speakers: mean ± standard error.
 
-    `table` is `sercore.studies.ablate`'s: variant, fold, seed, uar. Variants are compared with `reference` on the
-    folds and seeds that both were run on; how many stands behind the name. A filled mark is of three or more, and lies
-    more than two standard errors from 0.
+    `table` is `ablation.ablation_differences`'s: variant, difference, error and n, the number of trainings, which
+    stands behind the name. A filled mark is of three or more, and lies over two standard errors from 0.
     """
-    # Here, not above: studies brings the training loop, for which a demo that draws need not wait.
-    from sercore.studies import ablation_differences
-
-    if not {"variant", "fold", "seed", "uar"} <= set(table.columns):
-        _open(None, table, ["variant", "fold", "seed", "uar"])
-    rows = ablation_differences(table, reference=reference).iloc[::-1]
-    ax = _open(ax, rows, size=SQUARE if len(rows) > 12 else WIDE)
+    ax = _open(ax, table, ["variant", "difference", "error", "n"], size=SQUARE if len(table) > 12 else WIDE)
+    rows = table.sort_values("difference", kind="stable")
     mean, error, places = 100 * rows["difference"], 100 * rows["error"], np.arange(len(rows))
     ax.axvline(0, color=INK, linewidth=1.5)
     ax.errorbar(mean, places, xerr=np.nan_to_num(error), fmt="none", color=PALE, capsize=6, linewidth=4)
     sure = ((mean.abs() > 2 * error) & (rows["n"] > 2)).to_numpy()
     for part, face in ((sure, PLAIN), (~sure, "white")):
         ax.scatter(mean[part], places[part], s=140, facecolor=face, edgecolor=INK, linewidth=1.5, zorder=3)
-    ax.set_yticks(
-        places, [fill(f"{name} ({n})", 36) for name, n in zip(rows["variant"], rows["n"], strict=True)], fontsize=13
+    names = [fill(f"{name} ({n})", 36) for name, n in zip(rows["variant"], rows["n"], strict=True)]
+    ax.set_yticks(places, names, fontsize=13)
+    ax.set_title("filled: of three or more trainings,\nand over two standard errors from 0", loc="right", fontsize=14)
+    return _label(
+        ax, "UAR minus the recipe's (points)", "One change (trainings)", grid="x", ylim=(-0.6, len(rows) - 0.4)
     )
-    title = "mean ± standard error; filled: of three or more\ntrainings, and over two errors from 0"
-    ax.set_title(title, loc="right", fontsize=14)
-    xlabel = f"UAR minus the {reference}'s (points)"
-    return _label(ax, xlabel, "One change (trainings)", grid="x", ylim=(-0.6, len(rows) - 0.4))
 
 
-def plot_noise(table, *, chance=0.125, ax=None):
+def plot_noise(table: pd.DataFrame, *, chance: float = 0.125, ax: Where = None) -> Axes:
     """Draw the UAR (with its interval) against the signal-to-noise ratio, a line per noise, noisier to the right.
 
-    `table` is `sercore.studies.noise_robustness`'s: noise, snr_db, uar, low, high. The row of the noise "none" is
-    drawn as the level of quiet recordings.
+    `table` is `robustness.noise_robustness`'s: noise, snr_db, uar, low, high. The row of the noise "none" is drawn as
+    the level of quiet recordings.
     """
     ax = _open(ax, table, ["noise", "snr_db", "uar", "low", "high"])
     quiet, noisy = table[table["noise"] == "none"], table[table["noise"] != "none"].sort_values("snr_db")
-    styles = itertools.cycle((("o-", PLAIN, "//"), ("s--", LEAKY, "\\\\"), ("^:", "#009E73", "..")))
-    for (name, rows), (style, color, hatch) in zip(noisy.groupby("noise", sort=False), styles, strict=False):
+    styles = itertools.cycle(zip(SERIES, HATCHES[1:], strict=False))
+    for (name, rows), ((line, mark, color), hatch) in zip(noisy.groupby("noise", sort=False), styles, strict=False):
         low, high = 100 * rows["low"], 100 * rows["high"]
         ax.fill_between(rows["snr_db"], low, high, facecolor=color, alpha=0.15, hatch=hatch, edgecolor=color, lw=0)
-        ax.plot(rows["snr_db"], 100 * rows["uar"], style, color=color, markersize=11, label=name)
-    levels = [("quiet", value, "-.") for value in quiet["uar"]] + [("chance", chance, "--")]
-    for name, value, style in levels:
+        ax.plot(rows["snr_db"], 100 * rows["uar"], line, marker=mark, color=color, markersize=11, label=name)
+    for name, value, style in (*(("quiet", uar, "-.") for uar in quiet["uar"]), ("chance", chance, "--")):
         ax.axhline(100 * value, color=INK, linestyle=style, linewidth=1.5)
         ax.text(0.995, 100 * value, f"{name} {100 * value:.3g} %", ha="right", va="bottom",
                 transform=ax.get_yaxis_transform())  # fmt: skip
@@ -513,102 +420,6 @@ def plot_noise(table, *, chance=0.125, ax=None):
     ax.legend(title="Noise, 95 % interval", loc="lower left", bbox_to_anchor=(0, 0.2), handlelength=3)
     top = max(100 * table[["uar", "high"]].max().max() + 6, 60)
     return _label(ax, "Signal-to-noise ratio (dB), noisier to the right", "UAR (%)", grid="y", ylim=(0, top))
-
-
-def plot_spectra(curves, *, ax=None):
-    """Draw long-term spectra, one line each, over a logarithmic axis; each is named beside its right end.
-
-    `curves` (DataFrame) has the centres of mel bands in Hz as its index, and a column of levels in dB for each line.
-    """
-    ax = _open(ax, curves)
-    if len(curves.columns) > len(SERIES):
-        raise ConfigError(f"Bad number of spectra {len(curves.columns)}: expected 1 to {len(SERIES)}.")
-    ax.set_xscale("log")
-    for name, (line, _, color) in zip(curves, SERIES, strict=False):
-        ax.plot(curves.index, curves[name], linestyle=line, color=color)
-    ticks = [hz for hz in (100, 200, 500, 1000, 2000, 4000, 8000) if curves.index[0] / 2 < hz < curves.index[-1] * 1.2]
-    ax.set_xticks(ticks, [f"{hz:,}" for hz in ticks])
-    ax.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
-    _label(ax, "Frequency (Hz)", "Mean level (dB re full scale)", grid="y", xlim=curves.index[[0, -1]])
-    last = curves.iloc[-1].sort_values()
-    gap = 0.07 * np.ptp(ax.get_ylim())  # names keep the height of a line apart
-    places = np.maximum.accumulate(last.to_numpy() - gap * np.arange(len(last))) + gap * np.arange(len(last))
-    for name, y in zip(last.index, places, strict=True):
-        color = SERIES[list(curves).index(name)][2]
-        ax.annotate(name, (1, y), (8, 0), xycoords=ax.get_yaxis_transform(), textcoords="offset points",
-                    va="center", color=color, fontweight="bold")  # fmt: skip
-    return ax
-
-
-def plot_corpus_matrix(table, *, ax=None):
-    """Draw the UAR of training on one corpus (row) and testing on another (column), and beneath it that of guessing.
-
-    `table` is `sercore.studies.corpus_matrix`'s: trained_on, tested_on, n_emotions, uar. Within a corpus (framed)
-    the test speakers were not heard in training.
-    """
-    ax = _open(ax, table, ["trained_on", "tested_on", "n_emotions", "uar"], size=(10, 8))
-    uar, n_emotions = (table.pivot(index="trained_on", columns="tested_on", values=v) for v in ("uar", "n_emotions"))
-    image = ax.imshow(100 * uar, cmap="Blues", vmin=0, vmax=100)
-    for (row, column), value in np.ndenumerate(100 * uar.to_numpy(float)):
-        if np.isnan(value):
-            continue
-        color = "white" if value > 55 else INK
-        ax.text(column, row, f"{value:.1f} %", ha="center", va="bottom", color=color, fontsize=20)
-        chance = f"chance {100 / n_emotions.iloc[row, column]:.1f} %"
-        ax.text(column, row + 0.08, chance, ha="center", va="top", color=color, fontsize=12)
-        if uar.index[row] == uar.columns[column]:
-            ax.add_patch(mpl.patches.Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, fill=False, ec=INK, lw=2.5))
-    ax.set_xticks(range(uar.shape[1]), uar.columns)
-    ax.set_yticks(range(uar.shape[0]), uar.index)
-    ax.spines[:].set_visible(False)
-    ax.figure.colorbar(image, ax=ax, label="UAR (%)", pad=0.02)
-    return _label(ax, "Tested on", "Trained on")
-
-
-def plot_left_out(table, *, targets=None, ax=None):
-    """Draw the UAR on each corpus that was left out of the training, a row per model; return the Axes, one a corpus.
-
-    `table` is `sercore.studies.corpora_table`'s: model, tested_on, n_emotions, uar, low, high, in the order of the
-    rows; an interval that is NaN is not drawn. `targets` (dict of corpus to UAR) are drawn as triangles. Guessing,
-    one of the emotions that the corpus shares with the training, is the dashed line.
-    """
-    corpora = list(dict.fromkeys(table["tested_on"])) if "tested_on" in table else []
-    ax = _open(ax, table, ["model", "tested_on", "n_emotions", "uar", "low", "high"], shape=(1, max(1, len(corpora))))
-    models = list(dict.fromkeys(table["model"]))
-    for place, corpus in zip(np.ravel(ax), corpora, strict=True):
-        rows = table[table["tested_on"] == corpus]
-        y, chance = [models.index(model) for model in rows["model"]], 100 / rows["n_emotions"].iloc[0]
-        place.axvline(chance, color=INK, linestyle="--", linewidth=1.5)
-        place.hlines(y, 100 * rows["low"], 100 * rows["high"], color=PALE, linewidth=5)
-        place.scatter(100 * rows["uar"], y, s=150, color=PLAIN, edgecolor=INK, zorder=3)
-        for x, row in zip(100 * rows["uar"], y, strict=True):
-            place.text(x, row - 0.2, f"{x:.1f}", ha="center", va="bottom", bbox={"fc": "white", "ec": "none", "pad": 1})
-        if corpus in (targets or {}):
-            place.plot(100 * targets[corpus], len(models) - 0.45, "^", color=LEAKY, markersize=14, clip_on=False)
-        place.set_yticks(range(len(models)), models)
-        place.set_title(f"{corpus}\nchance {chance:.0f} %")
-        limits = {"xlim": (0, 100), "ylim": (len(models) - 0.4, -0.7), "xticks": (0, 25, 50, 75)}
-        _label(place, "UAR (%)", "Training", grid="x", **limits).label_outer()
-    return np.ravel(ax)
-
-
-def plot_map(points, groups, *, ax=None):
-    """Draw clips as points on a plane (n, 2), with a mark and a colour for each of their groups.
-
-    Emotions have their own colours; the two axes of such a map have no unit, and only nearness has a meaning.
-    """
-    points, groups = _numbers(points, 2), np.asarray(groups, dtype=object)
-    if points.shape != (len(groups), 2):
-        raise ConfigError(f"Bad points of shape {points.shape}: expected {(len(groups), 2)}, a place for each clip.")
-    ax, marks = _open(ax, size=SQUARE), "os^Dv<>P*X"
-    for k, name in enumerate(names := _in_order(set(groups))):
-        here, color = points[groups == name], COLORS.get(name, SERIES[k % len(SERIES)][2])
-        ax.scatter(*here.T, s=42, marker=marks[k % len(marks)], color=color, alpha=0.75, linewidth=0, label=name)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2 + (len(names) == 3), handletextpad=0,
-              columnspacing=0.5, markerscale=1.6)  # fmt: skip
-    ax.set_xticks([])
-    ax.set_yticks([])
-    return ax
 
 
 def _open(ax, table=None, columns=(), *, size=WIDE, shape=(1, 1)):
@@ -628,8 +439,6 @@ def _numbers(values, ndim):
 def _label(ax, xlabel, ylabel, *, grid=None, **limits):
     if grid:
         ax.grid(axis=grid)
-    if xlabel == "Epoch":
-        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
     ax.set(xlabel=xlabel, ylabel=ylabel, **limits)
     return ax
 
@@ -652,56 +461,3 @@ def _draw_bars(ax, values):
     ax.set_xticks(range(len(names)), names, **(SLANTED if len("".join(names)) > 60 else {}))
     if n_parts > 1:
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=min(4, n_parts), handlelength=2.5)
-
-
-def _name_points(ax, x, y, names, *, bold=()):
-    """Write names beside points: in the first place around a point that no mark or name, if possible no line, takes."""
-    ax.figure.draw_without_rendering()  # settles the layout, so that places can be measured
-    dot, box = ax.figure.dpi / 72, mpl.transforms.Bbox.from_bounds
-    points = ax.transData.transform(np.c_[x, y])
-    taken = [box(px - 11 * dot, py - 11 * dot, 22 * dot, 22 * dot) for px, py in points]
-    taken += [text.get_window_extent() for text in ax.texts]
-    lines = [path.get_extents(ax.transData) for path in ax.collections[0].get_paths()]
-    lines += [line.get_window_extent() for line in ax.lines]
-    around = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
-    places = [(r * dx, r * dy) for r in (13, 22, 34, 48, 64, 84) for dx, dy in around]
-    for px, py, name in sorted(zip(*points.T, names, strict=True), key=lambda point: -point[1]):
-        weight = "bold" if name in bold else "normal"
-        text = ax.annotate(name, (px, py), xycoords="figure pixels", fontsize=14, fontweight=weight, zorder=5)
-        width, height = text.get_window_extent().size
-        text.remove()
-        for obstacles, (dx, dy) in itertools.product((taken + lines, taken), places):
-            left, low = px + dx * dot + (np.sign(dx) - 1) * width / 2, py + dy * dot + (np.sign(dy) - 1) * height / 2
-            room = box(left, low, width, height)
-            inside = ax.bbox.contains(left, low) and ax.bbox.contains(left + width, low + height)
-            if inside and not any(room.overlaps(other) for other in obstacles):
-                break
-        arrow = {"arrowstyle": "-", "color": PALE, "shrinkA": 1, "shrinkB": 7} if abs(dx) + abs(dy) > 13 else None
-        xy = ax.transData.inverted().transform((px, py))
-        ax.annotate(name, xy, (dx, dy), textcoords="offset points", fontsize=14, fontweight=weight, zorder=5,
-                    ha=("right", "center", "left")[int(np.sign(dx)) + 1], va=("top", "center", "bottom")[int(np.sign(dy)) + 1],
-                    arrowprops=arrow, in_layout=False)  # fmt: skip
-        taken.append(room)
-
-
-def live_history():
-    """Give a callback that draws `plot_history` anew after each epoch, in the place of its last drawing.
-
-    Returns
-    -------
-    on_epoch : callable
-        For `sercore.train.fit`, in a notebook.
-    """
-    place = None
-
-    def draw(history):
-        nonlocal place
-        fig, axes = plt.subplots(1, 2, figsize=(12, 5))
-        plot_history(history, ax=axes)
-        if place:
-            place.update(fig)
-        else:
-            place = display(fig, display_id=True)
-        plt.close(fig)
-
-    return draw

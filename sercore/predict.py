@@ -1,18 +1,22 @@
 """predict: from a recording to an emotion, its probability, and what to distrust."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import librosa
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
+from sercore import __version__
 from sercore.audio import check_waveform, describe_audio, level_dbfs, load_audio, resample, trim_silence
-from sercore.errors import AudioError, SilenceError
+from sercore.errors import AudioError, ConfigError, SilenceError
 from sercore.features import compute
 from sercore.labels import EMOTIONS
-from sercore.models import load_checkpoint, predict_logits, softmax
+from sercore.models import load_checkpoint, predict_logits
 
 #: The shipped networks by name, the default first; their model card lies beside them.
 VARIANTS = {name: Path(__file__).parent / "pretrained" / f"cnn_{name}.safetensors" for name in ("any_voice", "ravdess")}
@@ -30,30 +34,30 @@ MIN_DYNAMIC_DB = 6.0
 #: Below this calibrated probability the answer is called unsure.
 MIN_CONFIDENCE = 0.5
 
+Recording = str | Path | BinaryIO | tuple[np.ndarray, int]
+
+
+class Doubt(NamedTuple):
+    """What speaks against an answer: "short", "long", "quiet", "clipped", "no_speech", "unlike" or "unsure", in words."""
+
+    code: str
+    text: str
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model makes of one recording.
+    """What a network makes of one recording.
 
-    Attributes
-    ----------
-    label : str
-        The most probable emotion.
-    confidence : float in [0, 1]
-        Its calibrated probability.
-    probabilities : dict of str to float
-        All eight, in the order of `sercore.labels.EMOTIONS`.
-    warnings : tuple of str
-        What to distrust; empty if nothing was noticed.
-    duration_s : float [s]
-        Of the recording as it was given.
+    `confidence` is the calibrated probability of `label`; `probabilities` has all eight emotions, in the order of
+    `labels.EMOTIONS`; `duration_s` is that of the recording as it was given, and `network` says who answered.
     """
 
     label: str
     confidence: float
-    probabilities: dict
-    warnings: tuple
+    probabilities: dict[str, float]
+    warnings: tuple[Doubt, ...]
     duration_s: float
+    network: str
 
 
 class Predictor:
@@ -61,26 +65,32 @@ class Predictor:
 
     Parameters
     ----------
-    checkpoint : str or Path, optional
-        A ``.safetensors`` file from `sercore train`, or a name in `VARIANTS`; default "any_voice".
+    checkpoint : str or Path
+        A ``.safetensors`` file from `sercore train`, or a name in `VARIANTS`.
     device : str
-        Where the network runs.
 
     Raises
     ------
     ConfigError
         If the checkpoint is missing or damaged.
+
+    Examples
+    --------
+    >>> Predictor("ravdess").name
+    'ravdess 0.1.0'
     """
 
-    def __init__(self, checkpoint="any_voice", *, device="cpu"):
-        self.checkpoint = VARIANTS.get(str(checkpoint), Path(checkpoint))
+    def __init__(self, checkpoint: str | Path = "any_voice", *, device: str = "cpu"):
+        self.checkpoint = _file_of(checkpoint)
+        shipped = {path: f"{name} {__version__}" for name, path in VARIANTS.items()}
+        self.name = shipped.get(self.checkpoint, self.checkpoint.stem)
         self.model, self.metadata = load_checkpoint(self.checkpoint)
         self.model.to(device)
         self.config = self.metadata["feature_config"]
         self.temperature = self.metadata["temperature"]
 
-    def predict(self, recording):
-        """Recognise the emotion of one clip.
+    def predict(self, recording: Recording) -> Prediction:
+        """Recognise the emotion of one clip; of one longer than what the network sees at once, by the mean over windows.
 
         Parameters
         ----------
@@ -90,70 +100,53 @@ class Predictor:
         Returns
         -------
         prediction : Prediction
-            Of a clip longer than the network's window, the mean over windows.
 
         Raises
         ------
         AudioError
             If the recording cannot be used.
+
+        Examples
+        --------
+        >>> Predictor().predict("clip.wav").label  # doctest: +SKIP
+        'happy'
         """
         y = self.load(recording)
-        feature = self._feature(y)
+        feature = compute(y, config=self.config, kind=self.model.kind)
         proba = self._probabilities(feature)
-        label = EMOTIONS[int(proba.argmax())]
-        novelty = self.metadata["novelty"](feature) if self.metadata["novelty"] else 0.0
-        warnings = _distrust(y, self.config.sr, proba, novelty)
+        outliers = self.metadata["outliers"]
+        distance = outliers(feature) if outliers else 0.0
         return Prediction(
-            label,
-            float(proba.max()),
-            dict(zip(EMOTIONS, map(float, proba), strict=True)),
-            warnings,
-            len(y) / self.config.sr,
+            label=EMOTIONS[int(proba.argmax())],
+            confidence=float(proba.max()),
+            probabilities=dict(zip(EMOTIONS, map(float, proba), strict=True)),
+            warnings=_doubts(y, self.config.sr, proba, distance),
+            duration_s=len(y) / self.config.sr,
+            network=self.name,
         )
 
-    def load(self, recording):
-        """Bring a recording to the waveform that the network's features are computed from.
-
-        Parameters
-        ----------
-        recording
-            As in `predict`.
-
-        Returns
-        -------
-        y : np.ndarray [shape=(n_samples,)]
-            At `config.sr`.
-        """
+    def load(self, recording: Recording) -> np.ndarray:
+        """Bring a recording to the waveform (n_samples,), at `config.sr`, that the features are computed from."""
         if isinstance(recording, tuple):
             y, sr = recording
             return resample(check_waveform(y), sr, self.config.sr)
         return load_audio(recording, sr=self.config.sr)
 
-    def predict_files(self, paths):
-        """Recognise many clips; one that cannot be used gets its error, and the others their emotions.
+    def predict_files(self, paths: Iterable[str | Path]) -> pd.DataFrame:
+        """Recognise many clips, a row each; one that cannot be used gets its error, and the others their emotions.
 
-        Parameters
-        ----------
-        paths : iterable of str or Path
-
-        Returns
-        -------
-        table : pd.DataFrame
-            Columns ``file, label, confidence``, one for each emotion, ``duration_s, warnings, error``.
+        Columns: ``file, label, confidence``, one for each emotion, ``duration_s, warnings, error``.
         """
-        return pd.DataFrame(
-            [self._row(path) for path in paths],
-            columns=["file", "label", "confidence", *EMOTIONS, "duration_s", "warnings", "error"],
-        )
+        rows = []
+        for path in paths:
+            try:
+                rows.append(prediction_row(Path(path).name, self.predict(path)))
+            except AudioError as error:
+                rows.append({"file": Path(path).name, "error": str(error)})
+        columns = ["file", "label", "confidence", *EMOTIONS, "duration_s", "warnings", "error"]
+        return pd.DataFrame(rows, columns=columns)
 
-    def _row(self, path):
-        try:
-            prediction = self.predict(path)
-        except AudioError as error:
-            return {"file": Path(path).name, "error": str(error)}
-        return prediction_row(Path(path).name, prediction)
-
-    def timeline(self, recording, *, window_s=None, hop_s=1.0):
+    def timeline(self, recording: Recording, *, window_s: float | None = None, hop_s: float = 1.0) -> pd.DataFrame:
         """Follow the emotion through a long recording, one window at a time.
 
         A file is decoded window by window, so memory does not grow with its length.
@@ -161,9 +154,8 @@ class Predictor:
         Parameters
         ----------
         recording : str, Path, or tuple (y, sr)
-        window_s : float [s], optional
-            Default: what the network sees at once.
-        hop_s : float > 0 [s]
+        window_s, hop_s : float > 0 [s]
+            Length of a window, by default what the network sees at once, and from one start to the next.
 
         Returns
         -------
@@ -175,28 +167,32 @@ class Predictor:
         ------
         AudioError
             If the recording cannot be opened, or `window_s` or `hop_s` is not above 0.
+
+        Examples
+        --------
+        >>> Predictor().timeline("lecture.wav", hop_s=2.0)["label"].value_counts()  # doctest: +SKIP
         """
-        window_s = window_s or self.config.window_s
+        window_s = self.config.window_s if window_s is None else window_s
         if not (window_s > 0 and hop_s > 0):
             raise AudioError(f"Bad window_s {window_s} or hop_s {hop_s}: expected seconds above 0.")
-        duration_s = (
-            len(recording[0]) / recording[1] if isinstance(recording, tuple) else describe_audio(recording).duration_s
-        )
-        rows = []
+        if isinstance(recording, tuple):
+            duration_s = len(recording[0]) / recording[1]
+        else:
+            duration_s = describe_audio(recording).duration_s
         starts = hop_s * np.arange(1 + int(np.ceil(max(duration_s - window_s, 0.0) / hop_s)))
+        rows = []
         for start_s in starts[starts < duration_s]:
             row = {"start_s": start_s, "end_s": min(start_s + window_s, duration_s), "label": "silence"}
             y = self._part(recording, start_s, window_s)
             if y is not None:
-                proba = self._probabilities(self._feature(y))
-                row |= {"label": EMOTIONS[int(proba.argmax())], "confidence": proba.max()} | dict(
-                    zip(EMOTIONS, proba, strict=True)
-                )
+                proba = self._probabilities(compute(y, config=self.config, kind=self.model.kind))
+                row |= {"label": EMOTIONS[int(proba.argmax())], "confidence": proba.max()}
+                row |= dict(zip(EMOTIONS, proba, strict=True))
             rows.append(row)
         return pd.DataFrame(rows, columns=["start_s", "end_s", "label", "confidence", *EMOTIONS])
 
     def _part(self, recording, start_s, window_s):
-        """One window of a recording, or None if there is nothing to hear in it."""
+        """One window of a recording, or None if it is silent."""
         try:
             if isinstance(recording, tuple):
                 y, sr = recording
@@ -207,85 +203,74 @@ class Predictor:
             return None
         return y if level_dbfs(y) >= MIN_LEVEL_DBFS else None
 
-    def _feature(self, y):
-        return compute(y, config=self.config, kind=self.model.kind)
-
     def _probabilities(self, feature):
-        logits = predict_logits(self.model, [feature], config=self.config)
-        return softmax(logits[0], temperature=self.temperature)
+        logits = predict_logits(self.model, [feature], config=self.config)[0].astype(float)
+        proba = softmax(logits / self.temperature)
+        if not np.isfinite(proba).all():
+            raise ConfigError(f"Bad network {self.name}: its answer is not finite; expected another checkpoint.")
+        return proba
 
 
-def _distrust(y, sr, proba, novelty):
-    """Say in words what speaks against believing a prediction."""
+def _file_of(checkpoint):
+    return VARIANTS.get(str(checkpoint), Path(checkpoint))
+
+
+def _doubts(y, sr, proba, distance):
     speech = trim_silence(y)
-    speech_s, level, dynamic_db = len(speech) / sr, level_dbfs(speech), _dynamic_db(speech)
+    speech_s, level = len(speech) / sr, level_dbfs(speech)
+    power = librosa.feature.rms(y=speech, frame_length=640, hop_length=320)[0] ** 2
+    dynamic_db = np.subtract(*np.percentile(librosa.power_to_db(power, top_db=None), [95, 10]))
     clipped = float(np.mean(np.abs(y) >= 0.999))
     first, second = (EMOTIONS[k] for k in np.argsort(proba)[::-1][:2])
-    checks = {
-        f"Too short: {speech_s:.1f} s of speech, expected at least {MIN_SPEECH_S:.0f} s.": speech_s < MIN_SPEECH_S,
-        f"Long: {speech_s:.0f} s of speech get one answer; the timeline shows how it changes.": speech_s > MAX_CLIP_S,
-        f"Too quiet: {level:.0f} dBFS, expected above {MIN_LEVEL_DBFS:.0f} dBFS.": level < MIN_LEVEL_DBFS,
-        f"Clipped: {clipped:.1%} of the samples are at full scale; record at a lower level.": clipped
-        > MAX_CLIPPED_SHARE,
-        f"No speech found: the level moves by {dynamic_db:.0f} dB only, speech moves more.": dynamic_db
-        < MIN_DYNAMIC_DB,
-        "Unlike the training data: it sounds like none of the voices and microphones there.": novelty > 1,
-        f"Not sure: {first} or {second}.": proba.max() < MIN_CONFIDENCE,
-    }
-    return tuple(text for text, holds in checks.items() if holds)
+    doubts = {}
+    if speech_s < MIN_SPEECH_S:
+        doubts["short"] = f"Too short: {speech_s:.1f} s of speech, expected at least {MIN_SPEECH_S:.0f} s."
+    if speech_s > MAX_CLIP_S:
+        doubts["long"] = f"Long: {speech_s:.0f} s of speech get one answer; the timeline shows how it changes."
+    if level < MIN_LEVEL_DBFS:
+        doubts["quiet"] = f"Too quiet: {level:.0f} dBFS, expected above {MIN_LEVEL_DBFS:.0f} dBFS."
+    if clipped > MAX_CLIPPED_SHARE:
+        doubts["clipped"] = f"Clipped: {clipped:.1%} of the samples are at full scale; record at a lower level."
+    if dynamic_db < MIN_DYNAMIC_DB:
+        doubts["no_speech"] = f"No speech found: the level moves by {dynamic_db:.0f} dB only, speech moves more."
+    if distance > 1:
+        doubts["unlike"] = "Unlike the training data: it sounds like none of the voices and microphones there."
+    if proba.max() < MIN_CONFIDENCE:
+        doubts["unsure"] = f"Not sure: {first} or {second}."
+    return tuple(Doubt(code, text) for code, text in doubts.items())
 
 
-def _dynamic_db(y, frame=640):
-    """Spread of the frame levels [dB]: 95th minus 10th percentile."""
-    levels = librosa.power_to_db(
-        librosa.feature.rms(y=y, frame_length=frame, hop_length=frame // 2)[0] ** 2, top_db=None
-    )
-    return float(np.percentile(levels, 95) - np.percentile(levels, 10))
-
-
-def prediction_row(file, prediction):
-    """Lay a prediction out as a table row, as `Predictor.predict_files` does.
-
-    Parameters
-    ----------
-    file : str
-        Name of the clip.
-    prediction : Prediction
-
-    Returns
-    -------
-    row : dict
-    """
-    return {
-        "file": file, "label": prediction.label, "confidence": prediction.confidence, **prediction.probabilities,
-        "duration_s": prediction.duration_s, "warnings": " ".join(prediction.warnings), "error": "",
-    }  # fmt: skip
+def prediction_row(file: str, prediction: Prediction) -> dict:
+    """Lay the prediction of a clip of this name out as a row, as `Predictor.predict_files` does."""
+    row = {"file": file, "label": prediction.label, "confidence": prediction.confidence, **prediction.probabilities}
+    words = " ".join(doubt.text for doubt in prediction.warnings)
+    return row | {"duration_s": prediction.duration_s, "warnings": words, "error": ""}
 
 
 @lru_cache(maxsize=4)
-def _predictor(checkpoint):
+def _kept(checkpoint, changed_ns):
     return Predictor(checkpoint)
 
 
-def predict_emotion(recording, *, checkpoint="any_voice"):
-    """Recognise the emotion of one clip, with the shipped network for any voice unless told otherwise.
+def predict_emotion(recording: Recording, *, checkpoint: str | Path = "any_voice") -> Prediction:
+    """Recognise the emotion of one clip; the network is loaded on the first call, and kept until its file changes.
 
     Parameters
     ----------
     recording : str, Path, binary file object, or tuple (y, sr)
-        As in `Predictor.predict`.
-    checkpoint : str or Path, optional
-        As in `Predictor`. The network is loaded on the first call, and kept.
-
-    Returns
-    -------
-    prediction : Prediction
+    checkpoint : str or Path
+        As in `Predictor`.
 
     Raises
     ------
-    AudioError
-        If the recording cannot be used.
-    ConfigError
-        If the checkpoint is missing or damaged.
+    AudioError, ConfigError
+        If the recording, or the checkpoint, cannot be used.
+
+    Examples
+    --------
+    >>> predict_emotion("clip.wav").confidence  # doctest: +SKIP
+    0.83
     """
-    return _predictor(checkpoint).predict(recording)
+    path = _file_of(checkpoint)
+    changed_ns = path.stat().st_mtime_ns if path.is_file() else None
+    return _kept(path, changed_ns).predict(recording)

@@ -1,9 +1,12 @@
-"""settings: where data, cache, runs and figures live; the profile; the seed; the device.
+"""settings: where data, cache, runs and figures live; the profile; the seed; the device; which code runs.
 
-Relative paths in the environment variables are meant from the checkout.
+The only room that reads the environment. A relative path there is meant from the checkout.
 """
 
 import os
+import subprocess
+import threading
+from functools import cache
 from pathlib import Path
 
 from sercore.errors import ConfigError
@@ -14,92 +17,98 @@ SEED = 0
 PROFILES = ("full", "smoke")
 
 
-def _home():
-    """The checkout when sercore runs from one, else a folder of the user's."""
-    checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / "pyproject.toml").is_file() else Path.home() / ".sercore"
+def _checkout() -> Path | None:
+    folder = Path(__file__).resolve().parent.parent
+    return folder if (folder / "pyproject.toml").is_file() else None
 
 
-def _folder(variable, *default):
+def _folder(variable: str, *default: str) -> Path:
+    home = _checkout() or Path.home() / ".sercore"
     value = os.environ.get(variable)
-    # A relative path is meant from the checkout, also when a notebook runs in notebooks/.
-    return (_home() / Path(value).expanduser()).resolve() if value else _home().joinpath(*default)
+    # Also when a notebook runs in notebooks/.
+    return (home / Path(value).expanduser()).resolve() if value else home.joinpath(*default)
 
 
-def data_root():
+def data_root() -> Path:
     """Folder with one sub-folder per corpus: `SERCORE_DATA`, or data/ of the checkout."""
     return _folder("SERCORE_DATA", "data")
 
 
-def cache_dir():
+def cache_dir() -> Path:
     """Folder of computed features, safe to delete: `SERCORE_CACHE`, or data/cache."""
     return _folder("SERCORE_CACHE", "data", "cache")
 
 
-def runs_dir():
+def runs_dir() -> Path:
     """Folder of training runs and their checkpoints: `SERCORE_RUNS`, or data/runs."""
     return _folder("SERCORE_RUNS", "data", "runs")
 
 
-def results_dir():
+def results_dir() -> Path:
     """Folder of the recorded scores: `SERCORE_RESULTS`, or data/results."""
     return _folder("SERCORE_RESULTS", "data", "results")
 
 
-def figures_dir():
-    """Folder that `save_figure` writes to: `SERCORE_FIGURES`, or build/figures.
-
-    The committed figures/ is written only by `make figures`, which sets the variable.
-    """
+def figures_dir() -> Path:
+    """Folder that figures are written to: `SERCORE_FIGURES`, or build/figures; `make figures` sets figures/."""
     return _folder("SERCORE_FIGURES", "build", "figures")
 
 
-def profile():
-    """Tell which profile is in force.
-
-    Returns
-    -------
-    profile : {"full", "smoke"}
-        `SERCORE_PROFILE` if set; else "full" where `data_root()` has a ravdess folder, and "smoke"
-        (synthetic speech, small runs) where it has not.
-
-    Raises
-    ------
-    ConfigError
-        If `SERCORE_PROFILE` is neither.
-    """
-    value = os.environ.get("SERCORE_PROFILE")
-    if value and value not in PROFILES:
+def chosen_profile() -> str | None:
+    """Give `SERCORE_PROFILE` if it is set; ConfigError if it is neither "full" nor "smoke"."""
+    value = os.environ.get("SERCORE_PROFILE") or None
+    if value not in (None, *PROFILES):
         raise ConfigError(f"Bad SERCORE_PROFILE {value!r}: expected one of {list(PROFILES)}.")
-    return value or ("full" if (data_root() / "ravdess").is_dir() else "smoke")
+    return value
 
 
-def device():
-    """Name the device that torch should use: "cuda", "mps" or "cpu" (`SERCORE_DEVICE` overrules)."""
+def profile() -> str:
+    """Tell which profile is in force: the chosen one, else "full" where there is a ravdess folder, else "smoke"."""
+    return chosen_profile() or ("full" if (data_root() / "ravdess").is_dir() else "smoke")
+
+
+def device() -> str:
+    """Name the device for torch: `SERCORE_DEVICE` ("cpu", "cuda", "cuda:1", "mps"), or the best there is."""
     import torch
 
-    if value := os.environ.get("SERCORE_DEVICE"):
-        return value
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    n_cuda, mps = torch.cuda.device_count(), torch.backends.mps.is_available()
+    present = ["cuda", *(f"cuda:{k}" for k in range(n_cuda))] if torch.cuda.is_available() else []
+    present += ["mps"] if mps else []
+    value = os.environ.get("SERCORE_DEVICE") or (present[0] if present else "cpu")
+    if value not in (*present, "cpu"):
+        raise ConfigError(f"Bad SERCORE_DEVICE {value!r}: expected one of {[*present, 'cpu']} on this machine.")
+    return value
 
 
-def write_atomic(path, data):
-    """Write bytes so that a reader, or a kill, meets the old file or the new one and nothing between.
-
-    Parameters
-    ----------
-    path : str or Path
-    data : bytes
-
-    Returns
-    -------
-    path : Path
-    """
+def write_atomic(path: str | Path, data: bytes) -> Path:
+    """Write bytes so that a reader, or a kill, meets the old file or the new one and nothing between."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
     return path
+
+
+@cache
+def commit() -> str:
+    """Tell which code runs: the short hash of sercore's own checkout, "+" after it if code differs from it.
+
+    "unknown" where sercore is installed: a repository around the installation is another project's.
+    """
+    checkout = _checkout()
+
+    def git(*words):
+        done = subprocess.run(["git", *words], cwd=checkout, capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        if checkout is None or not (top := git("rev-parse", "--show-toplevel")) or Path(top) != checkout:
+            return "unknown"
+        head = git("rev-parse", "--short=10", "HEAD") or "unknown"
+        return f"{head}+" if git("status", "--porcelain", "--", "*.py") else head
+    except OSError:  # no git
+        return "unknown"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
 from sercore import settings
@@ -23,20 +24,13 @@ SIX_FOLDS = tuple(tuple(range(start, start + 4)) for start in range(1, 25, 4))
 PROTOCOLS = ("speaker_5fold", "speaker_6fold", "leave_one_speaker_out", "random_5fold")
 #: Those that divide several corpora at once.
 ACROSS_CORPORA = ("corpora_5fold", "leave_one_corpus_out")
-#: The only protocol whose test speakers are heard in training: its scores are shown for comparison alone.
+#: The only protocol whose test speakers are in training too: its scores are shown for comparison alone.
 LEAKY = "random_5fold"
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Row positions of one division of a clip table.
-
-    Attributes
-    ----------
-    name : str
-        Number of the fold, from "0", or the corpus it tests.
-    train, val, test : np.ndarray of int
-    """
+    """Row positions of one division of a clip table; its name is a number, from "0", or the corpus it tests."""
 
     name: str
     train: np.ndarray
@@ -44,7 +38,7 @@ class Fold:
     test: np.ndarray
 
 
-def make_folds(clips, protocol, *, seed=settings.SEED, n_val_speakers=2):
+def make_folds(clips: pd.DataFrame, protocol: str, *, seed: int = settings.SEED, n_val_speakers: int = 2) -> list[Fold]:
     """Divide a clip table by a named protocol.
 
     Parameters
@@ -55,8 +49,8 @@ def make_folds(clips, protocol, *, seed=settings.SEED, n_val_speakers=2):
         One of `PROTOCOLS` or `ACROSS_CORPORA`. `speaker_5fold` and `speaker_6fold` take RAVDESS's actor numbers;
         "random_5fold" is stratified by emotion and **leaky**: the same speakers are in every part.
         "corpora_5fold" deals the speakers of every corpus into five folds, RAVDESS's as `speaker_5fold` does.
-        "leave_one_corpus_out" tests on a corpus, and validates on the one of fewest speakers among the others, for
-        what a model is worth on a corpus it has not heard must not be learned from one that it has.
+        "leave_one_corpus_out" tests on a corpus, and validates on the one of fewest speakers among the others: what
+        a model is worth on an unseen corpus must not be learned from one that it trains on.
     seed : int
         Draws the validation speakers, or the random division.
     n_val_speakers : int
@@ -71,6 +65,11 @@ def make_folds(clips, protocol, *, seed=settings.SEED, n_val_speakers=2):
     ------
     ConfigError
         If the protocol is not known, or there are too few speakers for it.
+
+    Examples
+    --------
+    >>> folds = make_folds(clips, "speaker_5fold")
+    >>> clips.iloc[folds[0].test]["speaker"].unique()
     """
     if protocol not in (*PROTOCOLS, *ACROSS_CORPORA):
         raise ConfigError(f"Bad protocol {protocol!r}: expected one of {[*PROTOCOLS, *ACROSS_CORPORA]}.")
@@ -96,25 +95,8 @@ def make_folds(clips, protocol, *, seed=settings.SEED, n_val_speakers=2):
     return folds
 
 
-def hold_out_validation(clips, *, n_val_speakers=2, seed=settings.SEED):
-    """Divide a clip table into training and validation speakers, with nobody left to test on.
-
-    Parameters
-    ----------
-    clips : pd.DataFrame
-    n_val_speakers : int
-    seed : int
-
-    Returns
-    -------
-    fold : Fold
-        Its ``test`` is empty.
-
-    Raises
-    ------
-    ConfigError
-        If no speaker is left to train on.
-    """
+def hold_out_validation(clips: pd.DataFrame, *, n_val_speakers: int = 2, seed: int = settings.SEED) -> Fold:
+    """Divide a clip table into training and validation speakers, with nobody left to test on."""
     val = clips["speaker"].isin(_draw_speakers(clips, n_val_speakers, seed)).to_numpy()
     if val.all():
         raise ConfigError(
@@ -123,19 +105,8 @@ def hold_out_validation(clips, *, n_val_speakers=2, seed=settings.SEED):
     return Fold("all", np.flatnonzero(~val), np.flatnonzero(val), np.array([], dtype=int))
 
 
-def check_disjoint(clips, fold):
-    """Prove that no speaker is in two parts of a fold.
-
-    Parameters
-    ----------
-    clips : pd.DataFrame
-    fold : Fold
-
-    Raises
-    ------
-    ConfigError
-        If one is, or if a part is empty.
-    """
+def check_disjoint(clips: pd.DataFrame, fold: Fold) -> None:
+    """Prove that no speaker is in two parts of a fold and that no part is empty; ConfigError otherwise."""
     parts = {part: set(clips["speaker"].iloc[getattr(fold, part)]) for part in ("train", "val", "test")}
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
         if shared := parts[one] & parts[other]:

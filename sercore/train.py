@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-import logging
 import math
+import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import safetensors
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import broadcast_object_list
 from safetensors.torch import save
 from sklearn.metrics import recall_score
 from torch import nn
@@ -24,50 +25,24 @@ from tqdm.auto import tqdm
 
 from sercore import settings
 from sercore.augment import mixup
-from sercore.dataset import EpochSampler
+from sercore.dataset import EpochSampler, TrainingSet
 from sercore.errors import ConfigError
 from sercore.features import FeatureConfig
 from sercore.labels import EMOTIONS
-from sercore.models import build_model, predict_logits
+from sercore.models import all_options, build_model, predict_logits
 
-logger = logging.getLogger(__name__)
-
-#: Of the loss for each of a training set's asides, beside 1 for the emotion.
-ASIDE_WEIGHT = 0.3
+#: Values of `TrainConfig.mixed_precision`, and what a run's facts call them.
+PRECISIONS = {"auto": "auto", "no": "float32", "bf16": "bf16", "fp16": "fp16"}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a network is trained.
+    """How a network is trained: AdamW under `one_cycle` with the peak `lr`, keeping a running mean of the weights.
 
-    Attributes
-    ----------
-    epochs : int
-        Length of the one-cycle schedule.
-    batch_size : int
-    lr : float
-        Peak of the one-cycle schedule (Smith & Topin 2019, arXiv:1708.07120).
-    warmup : float in [0, 1]
-        Share of the steps in which the learning rate rises.
-    weight_decay : float
-        Of AdamW.
-    label_smoothing : float in [0, 1)
-    mixup_alpha : float
-        Of `sercore.augment.mixup`; 0 leaves the clips as they are.
-    gap_epochs : int
-        Epochs before the first in which the network draws what it is not shown of spectrograms, and hears of no
-        emotion; for networks with `frames`, such as the house CNN.
-    ema_decay : float in [0, 1)
-        Of the running mean of the weights, one update a step; it is what is evaluated and kept. Its memory
-        grows from a few steps to this, so that the first epochs are not a mean with untrained weights.
-    patience : int
-        Epochs without a better validation UAR after which training stops. Under a one-cycle schedule the best
-        epochs are the last ones, so by default the whole schedule is run.
-    balance : bool
-        Draw every emotion equally often.
-    mixed_precision : {"auto", "no", "bf16", "fp16"}
-        "auto": bf16 on devices that compute with it (CUDA, and CPUs with AVX512-BF16), else none.
-    seed : int
+    That mean is what is evaluated; its memory grows from a few steps to `ema_decay`, so that it forgets the untrained
+    weights. Training stops after `patience` epochs without a better validation UAR; under a one-cycle schedule the best
+    epochs are the last ones, so by default the whole of it is run. `mixup_alpha`: 0 is none. `balance`: draw every
+    emotion equally often. `mixed_precision`: "auto" is bf16 on devices that compute with it (CUDA, AVX512-BF16).
     """
 
     epochs: int = 60
@@ -77,7 +52,6 @@ class TrainConfig:
     weight_decay: float = 0.02
     label_smoothing: float = 0.05
     mixup_alpha: float = 0.0
-    gap_epochs: int = 0
     ema_decay: float = 0.99
     patience: int = 60
     balance: bool = True
@@ -90,41 +64,28 @@ class TrainConfig:
                 raise ConfigError(f"Bad {name} {getattr(self, name)!r}: expected a number above 0.")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"Bad ema_decay {self.ema_decay!r}: expected 0 to less than 1.")
-
-
-def settings_of(config):
-    """Give what a `TrainConfig` holds, without the options that came later and are off: older runs had the rest."""
-    return {key: value for key, value in asdict(config).items() if key != "gap_epochs" or value}
+        if self.mixed_precision not in PRECISIONS:
+            raise ConfigError(f"Bad mixed_precision {self.mixed_precision!r}: expected one of {list(PRECISIONS)}.")
 
 
 @dataclass
 class FitResult:
-    """What `fit` gives back.
+    """What `fit` gives back, on the CPU: the model of the best epoch, and of the last one.
 
-    Attributes
-    ----------
-    model : torch.nn.Module
-        On the CPU, with the weights of the best epoch.
-    history : pd.DataFrame
-        One row an epoch: ``epoch, lr, train_loss, train_uar, val_loss, val_uar, seconds``; train figures are
-        those of the varied clips, as met in training.
-    best_epoch : int
-    stopped_early : bool
-        Patience was over before the last epoch.
-    device : str
-    last : torch.nn.Module, optional
-        As `model`, with the weights of the last epoch.
+    `history`: one row an epoch; train figures are those of the varied clips. `stopped_early`: patience was over before
+    the last epoch. `facts`, as the run wrote them: ``device, precision, threads, processor, pretrained, commit``; one
+    that changed while the run was resumed reads "a, then b".
     """
 
     model: nn.Module
     history: pd.DataFrame
     best_epoch: int
     stopped_early: bool
-    device: str
-    last: nn.Module | None = None
+    last: nn.Module
+    facts: dict
 
     @property
-    def minutes(self):
+    def minutes(self) -> float:
         """Minutes spent in all epochs, also those before a resumption."""
         return float(self.history["seconds"].sum() / 60)
 
@@ -133,56 +94,71 @@ class FitResult:
 class _State:
     """Everything a resumed run needs; random numbers follow from seed and epoch."""
 
+    facts: dict
     history: list = field(default_factory=list)
     best_epoch: int = 0
     best: dict = field(default_factory=dict)
 
 
-def fit(name, train_set, val_features=None, val_targets=None, *, config=TrainConfig(), feature_config=FeatureConfig(),
-        model_config=None, run_dir=None, on_epoch=None, progress=True):  # fmt: skip
+def fit(
+    name: str,
+    train_set: TrainingSet,
+    val_features: list | None = None,
+    val_targets: np.ndarray | None = None,
+    *,
+    config: TrainConfig = TrainConfig(),
+    feature_config: FeatureConfig = FeatureConfig(),
+    model_config: dict | None = None,
+    run_dir: str | Path | None = None,
+    on_epoch: Callable[[pd.DataFrame], None] | None = None,
+    progress: bool = True,
+) -> FitResult:
     """Train a network, keeping the epoch with the best validation UAR, or the last one if there is no validation.
 
     Runs unchanged in one process or, under ``accelerate launch``, in many.
 
     Parameters
     ----------
-    name : str
-        Of the architecture, for `sercore.models.build_model`.
+    name, model_config : str, dict
+        Design and its options, for `sercore.models.build_model`.
     train_set : sercore.dataset.TrainingSet
     val_features : list of np.ndarray [shape=(n_mels, n)], optional
         Of the validation speakers, never augmented.
     val_targets : np.ndarray of int [shape=(n_val,)], optional
     config : TrainConfig
     feature_config : FeatureConfig
-    model_config : dict, optional
     run_dir : str or Path, optional
         Where the state is written after each epoch, and read from if it is there: a killed run resumes,
         and ends as if it had not been killed. A finished one is only read.
-    on_epoch : callable ``on_epoch(history)``, optional
+    on_epoch : callable, optional
         Called after each epoch, when its state is written, with the history so far: live curves.
     progress : bool
 
     Returns
     -------
     result : FitResult
+        Its `history` has the columns ``epoch, lr, train_loss, train_uar, val_loss, val_uar, seconds``.
 
     Raises
     ------
     ConfigError
-        If `run_dir` holds a run with other settings.
+        If `run_dir` holds a run with other settings or data, or a damaged one.
+
+    Examples
+    --------
+    >>> result = fit("cnn", TrainingSet(features, targets), val_features, val_targets, run_dir="runs/first")
+    >>> result.history["val_uar"].max()
     """
     accelerator = _accelerator(config)
-    set_seed(config.seed)
-    model = build_model(name, **(model_config or {}))
-    if hasattr(model, "fit_closed"):
-        return _fit_closed(model, train_set, val_features, val_targets, config, feature_config)
+    torch.manual_seed(config.seed)
+    options = model_config or {}
+    model = build_model(name, **options)
+    facts = _facts(accelerator)
+    if model.closed:
+        return _fit_closed(model, train_set, val_features, val_targets, config, feature_config, facts)
     path = Path(run_dir) / "state.safetensors" if run_dir else None
-    if hasattr(model, "warm_start"):
-        model.warm_start()
-    if config.gap_epochs and not hasattr(model, "frames"):
-        raise ConfigError(f"Bad gap_epochs {config.gap_epochs} for {name}: expected 0, or a network such as cnn.")
-    if config.gap_epochs and not (path and path.exists()):
-        _fill_gaps(accelerator, model, train_set, config)
+    resumed = path is not None and path.exists()
+    state = _State({"pretrained": not resumed and model.warm_start()})
     average = AveragedModel(model, multi_avg_fn=_running_mean(config.ema_decay), use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     loader = DataLoader(
@@ -191,25 +167,23 @@ def fit(name, train_set, val_features=None, val_targets=None, *, config=TrainCon
         sampler=EpochSampler(train_set, balance=config.balance),
         drop_last=len(train_set) > config.batch_size,
     )
-    fingerprint = _fingerprint(name, model_config, config, feature_config, train_set, val_targets)
-    state = _load_state(path, fingerprint, model, average, optimizer)
+    fingerprint = _fingerprint(name, options, config, feature_config, train_set, val_features, val_targets)
+    if resumed:
+        state = _load_state(path, fingerprint, model, average, optimizer)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     average.to(accelerator.device)
-    criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
 
-    n_steps = len(loader) * config.epochs
-    bar = tqdm(total=config.epochs, initial=len(state.history), desc="training", unit="epoch",
-               disable=not (progress and accelerator.is_main_process))  # fmt: skip
+    n_done, silent = len(state.history), not (progress and accelerator.is_main_process)
+    bar = tqdm(total=config.epochs, initial=n_done, desc="training", unit="epoch", disable=silent)
     while len(state.history) < config.epochs and len(state.history) - state.best_epoch < config.patience:
         epoch = len(state.history) + 1
+        state.facts = _joined(state.facts, facts)
         started = time.perf_counter()
-        row = {"epoch": epoch} | _train_epoch(
-            accelerator, model, average, optimizer, loader, criterion, config, epoch, n_steps
-        )
+        if state.facts["pretrained"]:
+            accelerator.unwrap_model(model).set_stage((epoch - 1) / config.epochs)
+        row = {"epoch": epoch} | _train_epoch(accelerator, model, average, optimizer, loader, config, epoch)
         if val_features:
-            logits = torch.from_numpy(predict_logits(average.module, val_features, config=feature_config))
-            row["val_loss"] = float(nn.functional.cross_entropy(logits, torch.as_tensor(val_targets)))
-            row["val_uar"] = _uar(val_targets, logits.argmax(dim=1).numpy())
+            row |= _scores("val", average.module, val_features, val_targets, feature_config)
         row["seconds"] = time.perf_counter() - started
         # All processes go on, or stop, by the figures of one.
         [row] = broadcast_object_list([row])
@@ -225,31 +199,16 @@ def fit(name, train_set, val_features=None, val_targets=None, *, config=TrainCon
         shown = {key: f"{row[key]:.3f}" for key in ("train_loss", "val_loss", "val_uar") if key in row}
         bar.set_postfix(shown | {"best": state.best_epoch})
     bar.close()
-    best = build_model(name, **(model_config or {}))
+    best = build_model(name, **options)
     best.load_state_dict(state.best)
-    if hasattr(best, "pretrained"):
-        best.pretrained = accelerator.unwrap_model(model).pretrained
-    stopped = len(state.history) < config.epochs
-    return FitResult(best.eval(), pd.DataFrame(state.history), state.best_epoch, stopped, accelerator.device.type,
-                     average.module.cpu().eval())  # fmt: skip
+    history, stopped_early = pd.DataFrame(state.history), len(state.history) < config.epochs
+    last = average.module.cpu().eval()
+    return FitResult(best.eval(), history, state.best_epoch, stopped_early, last, state.facts)
 
 
-def one_cycle(step, n_steps, *, peak, warmup=0.3):
-    """Give the learning rate of a step: a cosine up to `peak`, then a cosine down to nearly nothing.
+def one_cycle(step: int, n_steps: int, *, peak: float, warmup: float = 0.3) -> float:
+    """Give the learning rate of a step: a cosine up to `peak` in a share of the steps, then down to nearly nothing.
 
-    Parameters
-    ----------
-    step, n_steps : int
-    peak : float
-    warmup : float in [0, 1]
-        Share of the steps spent rising.
-
-    Returns
-    -------
-    lr : float
-
-    References
-    ----------
     Smith & Topin (2019), arXiv:1708.07120, with the cosine shape of `torch.optim.lr_scheduler.OneCycleLR`.
     """
     start, end, turn = peak / 25, peak / 1e4, max(1.0, warmup * n_steps)
@@ -259,44 +218,10 @@ def one_cycle(step, n_steps, *, peak, warmup=0.3):
     return end + (peak - end) * (1 + math.cos(math.pi * share)) / 2
 
 
-def _running_mean(decay):
-    def update(averages, currents, n_averaged):
-        memory = min(decay, (1 + int(n_averaged)) / (10 + int(n_averaged)))
-        get_ema_multi_avg_fn(memory)(averages, currents, n_averaged)
-
-    return update
-
-
-def _fit_closed(model, train_set, val_features, val_targets, config, feature_config):
-    """Fit a model that is solved at once, on the clips and all their copies; there is nothing to resume."""
-    started = time.perf_counter()
-    rows = train_set.windows if not train_set.copies else [
-        windows for clip, copies in zip(train_set.windows, train_set.copies, strict=True) for windows in (clip, *copies)
-    ]  # fmt: skip
-    X = np.concatenate(rows)
-    targets = train_set.targets.repeat(len(X) // len(train_set))
-    model.fit_closed(X, targets, seed=config.seed)
-
-    def logits_of(vectors):
-        return torch.from_numpy(predict_logits(model, vectors, config=feature_config))
-
-    row = {"epoch": 1, "lr": 0.0}
-    for part, vectors, truth in (("train", list(X), targets), ("val", val_features, val_targets)):
-        if vectors:
-            logits = logits_of(vectors)
-            row[f"{part}_loss"] = float(nn.functional.cross_entropy(logits, torch.as_tensor(truth)))
-            row[f"{part}_uar"] = _uar(truth, logits.argmax(dim=1).numpy())
-    row["seconds"] = time.perf_counter() - started
-    return FitResult(model.eval(), pd.DataFrame([row]), 1, False, "cpu")
-
-
-def processes():
+def processes() -> PartialState:
     """Tell where this process stands among those that ``accelerate launch`` started.
 
-    Returns
-    -------
-    state : accelerate.PartialState
-        ``is_main_process`` is True for the one that writes files, and where there is only one.
+    Its ``is_main_process`` is True for the one that writes files, and where there is only one.
     """
     # Without cpu=True, processes launched on a machine without a GPU would each take themselves for the only one.
     return PartialState(cpu=settings.device() == "cpu")
@@ -315,64 +240,78 @@ def _accelerator(config):
     return Accelerator(cpu=device == "cpu", mixed_precision=precision)
 
 
-def _fill_gaps(accelerator, model, train_set, config):
-    """Train a masked autoencoder (He et al. 2022, arXiv:2111.06377) that draws with one linear layer."""
-    n_mels, n_frames = train_set[0, 0][0].shape[1:]
-    width, n_parts = model.eval().frames(torch.zeros(1, 1, n_mels, n_frames)).shape[1:]
-    size = n_frames // n_parts
-    model, draw = model.to(accelerator.device).train(), nn.Linear(width, n_mels * size).to(accelerator.device)
-    optimizer = torch.optim.AdamW([*model.parameters(), *draw.parameters()], lr=config.lr / 3)
-    loader = DataLoader(train_set, batch_size=config.batch_size, sampler=EpochSampler(train_set, balance=False))
-    for k in range(config.gap_epochs):
-        train_set.epoch = 10**6 + k  # other draws than in the epochs that follow
-        rng = np.random.default_rng([config.seed, train_set.epoch])
-        for X, _ in loader:
-            X = X[..., : n_parts * size].to(accelerator.device)
-            hidden = torch.from_numpy(rng.random((len(X), 1, 1, n_parts)) < 0.5).to(accelerator.device)
-            hidden = hidden.repeat_interleave(size, dim=3)
-            with accelerator.autocast():
-                parts = draw(model.frames(X.masked_fill(hidden, 0.0)).transpose(1, 2))  # (n, n_parts, n_mels * size)
-            drawn = parts.float().unflatten(2, (n_mels, size)).transpose(1, 2).reshape(X.shape)
-            loss = ((drawn - X) ** 2)[hidden.expand_as(X)].mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    logger.info("%d epochs of filling gaps: mean squared error %.3f at the end", config.gap_epochs, loss.item())
+def _facts(accelerator):
+    """What may move the bits of a run beside its settings."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "device": accelerator.device.type,
+        "precision": PRECISIONS[accelerator.mixed_precision],
+        "threads": torch.get_num_threads(),
+        "processor": names[0] if names else platform.processor(),
+        "commit": settings.commit(),
+    }
 
 
-def _train_epoch(accelerator, model, average, optimizer, loader, criterion, config, epoch, n_steps):
+def _joined(facts, here):
+    """Add what is true here to what was true where the run began or went on before."""
+    joined = dict(facts)
+    for key, value in here.items():
+        before = joined.setdefault(key, value)
+        if str(before).split(", then ")[-1] != str(value):
+            joined[key] = f"{before}, then {value}"
+    return joined
+
+
+def _running_mean(decay):
+    def update(averages, currents, n_averaged):
+        memory = min(decay, (1 + int(n_averaged)) / (10 + int(n_averaged)))
+        get_ema_multi_avg_fn(memory)(averages, currents, n_averaged)
+
+    return update
+
+
+def _fit_closed(model, train_set, val_features, val_targets, config, feature_config, facts):
+    """Fit a model that is solved at once, on the clips and all their copies; there is nothing to resume."""
+    started = time.perf_counter()
+    copies = train_set.copies or [[]] * len(train_set)
+    X = np.concatenate([part for clip, row in zip(train_set.windows, copies, strict=True) for part in (clip, *row)])
+    targets = train_set.targets.repeat(len(X) // len(train_set))
+    model.fit_closed(X, targets, seed=config.seed)
+    row = {"epoch": 1, "lr": 0.0} | _scores("train", model, list(X), targets, feature_config)
+    if val_features:
+        row |= _scores("val", model, val_features, val_targets, feature_config)
+    row["seconds"] = time.perf_counter() - started
+    facts = {"pretrained": False} | facts | {"device": "cpu", "precision": "float32"}
+    return FitResult(model.eval(), pd.DataFrame([row]), 1, False, model, facts)
+
+
+def _train_epoch(accelerator, model, average, optimizer, loader, config, epoch):
     loader.dataset.epoch = epoch
-    if hasattr(accelerator.unwrap_model(model), "set_stage"):
-        accelerator.unwrap_model(model).set_stage((epoch - 1) / config.epochs)
     # Dropout too must not depend on what ran before: the seed is set anew each epoch, apart in each process.
     torch.manual_seed(config.seed * 100_003 + epoch * 101 + accelerator.process_index)
     model.train()
     rng = np.random.default_rng([config.seed, epoch, accelerator.process_index])
-    # Where a row of logits is cut: emotions first, then the answers of each aside.
-    n_answers = loader.dataset.asides.max(axis=0, initial=0) + 1
-    ends = np.cumsum([len(EMOTIONS), *n_answers])[:-1].tolist()
+    criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+    n_steps = len(loader) * config.epochs
     losses, hits = [], []
-    for i, (X, truth) in enumerate(loader):
-        targets, *asides = truth.unbind(dim=1)
+    for i, (X, targets) in enumerate(loader):
         for group in optimizer.param_groups:
             group["lr"] = one_cycle((epoch - 1) * len(loader) + i, n_steps, peak=config.lr, warmup=config.warmup)
         goals = targets
         if config.mixup_alpha:
-            X, goals = mixup(
-                X, nn.functional.one_hot(targets, len(EMOTIONS)).to(X.dtype), rng=rng, alpha=config.mixup_alpha
-            )
+            goals = nn.functional.one_hot(targets, len(EMOTIONS)).to(X.dtype)
+            X, goals = mixup(X, goals, rng=rng, alpha=config.mixup_alpha)
         with accelerator.autocast():
-            logits, *others = model(X).tensor_split(ends, dim=1)
+            logits = model(X)
             loss = criterion(logits, goals)
-            for answers, aside in zip(others, asides, strict=True):
-                loss = loss + ASIDE_WEIGHT * nn.functional.cross_entropy(answers, aside)
         accelerator.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
         average.update_parameters(accelerator.unwrap_model(model))
-        guesses, truth = accelerator.gather((logits.argmax(dim=1), targets))
         losses.append(loss.detach())
-        hits.append(torch.stack([truth, guesses]))
+        hits.append(torch.stack(accelerator.gather((targets, logits.argmax(dim=1)))))
     truth, guesses = torch.cat(hits, dim=1).cpu().numpy()
     return {
         "lr": optimizer.param_groups[0]["lr"],
@@ -381,60 +320,76 @@ def _train_epoch(accelerator, model, average, optimizer, loader, criterion, conf
     }
 
 
+def _scores(part, model, features, targets, feature_config):
+    logits = torch.from_numpy(predict_logits(model, features, config=feature_config))
+    loss = nn.functional.cross_entropy(logits, torch.as_tensor(targets))
+    return {f"{part}_loss": float(loss), f"{part}_uar": _uar(targets, logits.argmax(dim=1).numpy())}
+
+
 def _uar(truth, guesses):
     return float(recall_score(truth, guesses, labels=np.unique(truth), average="macro"))
 
 
-def _fingerprint(name, model_config, config, feature_config, train_set, val_targets):
+def _fingerprint(name, options, config, feature_config, train_set, val_features, val_targets):
     """What must be the same for a run to be the same run."""
+    copies = [copy for row in train_set.copies or [] for copy in row]
+    groups = [] if train_set.groups is None else [train_set.groups]
+    validation = [*val_features, np.asarray(val_targets)] if val_features else []
     data = hashlib.blake2b(digest_size=8)
-    for windows in train_set.windows:
-        data.update(windows.tobytes())
-    data.update(train_set.targets.tobytes())
+    for array in (*train_set.windows, *copies, train_set.targets, *groups, *validation):
+        data.update(f"{array.shape}".encode() + array.tobytes())
     run = {
-        "model": name, "model_config": model_config or {}, "train": settings_of(config), "features": asdict(feature_config),
-        "data": data.hexdigest(), "n_val": len(val_targets) if val_targets is not None else 0,
-        "masks": [train_set.max_bands, train_set.max_frames], "seed": train_set.seed,
-        "augmented": [train_set.augmented_share, len(train_set.copies[0]) if train_set.copies else 0],
-    }  # fmt: skip
-    if train_set.warp:
-        run["warp"] = repr(train_set.warp)
-    if train_set.asides.size:
-        run["asides"] = np.bincount(train_set.asides.ravel()).tolist()
-    if train_set.groups is not None:
-        run["groups"] = np.bincount(train_set.groups).tolist()
+        "model": name,
+        "model_config": all_options(name, options),
+        "train": asdict(config),
+        "features": asdict(feature_config),
+        "data": data.hexdigest(),
+        "n_copies": len(copies),
+        "augmented_share": train_set.augmented_share,
+        "masks": [train_set.max_bands, train_set.max_frames],
+        "warp": repr(train_set.warp),
+        "seed": train_set.seed,
+    }
     return json.dumps(run, sort_keys=True)
 
 
 def _save_state(path, fingerprint, state, model, average, optimizer):
-    tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
-    tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
-    tensors |= {f"best.{key}": value for key, value in state.best.items()}
-    for i, slot in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{key}": value for key, value in slot.items()}
-    tensors = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
-    metadata = {"fingerprint": fingerprint, "history": json.dumps(state.history), "best_epoch": str(state.best_epoch)}
+    parts = {"model": model.state_dict(), "average": average.state_dict(), "best": state.best}
+    parts |= {f"optimizer.{i}": slot for i, slot in optimizer.state_dict()["state"].items()}
+    tensors = {f"{part}.{key}": value.detach().cpu() for part in parts for key, value in parts[part].items()}
+    metadata = {"fingerprint": fingerprint, "best_epoch": str(state.best_epoch)}
+    metadata |= {"history": json.dumps(state.history), "facts": json.dumps(state.facts)}
+    # Cloned: tensors that share memory, or lie in another order, are refused.
+    tensors = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
     settings.write_atomic(path, save(tensors, metadata))
 
 
 def _load_state(path, fingerprint, model, average, optimizer):
-    if path is None or not path.exists():
-        return _State()
-    with safetensors.safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-        if metadata["fingerprint"] != fingerprint:
-            raise ConfigError(
-                f"Run folder {path.parent.name} holds a run with other settings or data: choose another, or delete it."
-            )
-        parts = {"model": {}, "average": {}, "best": {}, "optimizer": {}}
-        for key in file.keys():
-            part, _, rest = key.partition(".")
-            parts[part][rest] = file.get_tensor(key)
-    model.load_state_dict(parts["model"])
-    average.load_state_dict(parts["average"])
-    saved = optimizer.state_dict()
-    for key, value in parts["optimizer"].items():
-        i, _, slot = key.partition(".")
-        saved["state"].setdefault(int(i), {})[slot] = value
-    optimizer.load_state_dict(saved)
-    return _State(json.loads(metadata["history"]), int(metadata["best_epoch"]), parts["best"])
+    """Read what `_save_state` wrote into the networks and the optimizer."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        same = metadata["fingerprint"] == fingerprint
+        state = _State(json.loads(metadata["facts"]), json.loads(metadata["history"]), int(metadata["best_epoch"]))
+        if same:
+            parts = {"model": {}, "average": {}, "best": {}, "optimizer": {}}
+            for key, value in tensors.items():
+                part, _, rest = key.partition(".")
+                parts[part][rest] = value
+            state.best = parts["best"]
+            model.load_state_dict(parts["best"])  # tried: it is read only at the end
+            model.load_state_dict(parts["model"])
+            average.load_state_dict(parts["average"])
+            saved = optimizer.state_dict()
+            for key, value in parts["optimizer"].items():
+                i, _, slot = key.partition(".")
+                saved["state"].setdefault(int(i), {})[slot] = value
+            optimizer.load_state_dict(saved)
+    except (safetensors.SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"Damaged run {path}: delete it, and the training begins anew. ({error})") from error
+    if not same:
+        raise ConfigError(
+            f"Run folder {path.parent.name} holds a run with other settings or data: choose another, or delete it."
+        )
+    return state

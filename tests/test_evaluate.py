@@ -3,11 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from sercore.errors import ConfigError
 from sercore.evaluate import (
     bootstrap_interval,
+    chance,
     confusion,
     expected_calibration_error,
     fit_temperature,
@@ -21,7 +23,6 @@ from sercore.evaluate import (
     targets_of,
 )
 from sercore.labels import EMOTIONS
-from sercore.models import softmax
 
 
 def one_hot(y_pred):
@@ -84,6 +85,17 @@ def test_score_table_names_what_does_not_fit():
         score_table(clips, one_hot([0, 1, 1]), by="speaker")
 
 
+def test_clips_without_a_value_are_a_group_of_their_own():
+    clips = table_of([0, 1, 0, 1], list("abcd")).assign(intensity=["strong", pd.NA, None, "normal"])
+    table = score_table(clips, one_hot([0, 1, 1, 1]), by="intensity").set_index("intensity")
+    assert table["n"].to_dict() == {"normal": 1, "not stated": 2, "strong": 1}
+    assert table.loc["not stated", "uar"] == 0.5
+
+
+def test_guessing_reaches_one_of_the_emotions_that_occur():
+    assert (chance([0, 1, 2, 2]), chance(range(8))) == (1 / 3, 1 / 8)
+
+
 def test_targets_follow_the_labels_and_an_unknown_emotion_is_named():
     assert targets_of(pd.DataFrame({"emotion": ["surprised", "neutral"]})).tolist() == [7, 0]
     with pytest.raises(ConfigError, match="boredom"):
@@ -109,6 +121,20 @@ def test_interval_of_speakers_all_alike_is_a_point():
     assert bootstrap_interval(clips, one_hot(y_pred), metric="accuracy") == pytest.approx((7 / 8, 7 / 8))
     expected = f1_score(y_true, y_pred, average="macro", zero_division=0)
     assert bootstrap_interval(clips, one_hot(y_pred), metric="macro_f1") == pytest.approx((expected, expected))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "uar", "macro_f1"])
+def test_a_score_of_redrawn_speakers_is_the_score_of_their_clips(metric):
+    rng = np.random.default_rng(3)
+    y_true, y_pred, speakers = rng.integers(4, size=60), rng.integers(5, size=60), rng.integers(6, size=60)
+    clips = table_of(y_true, speakers)
+    low, high = bootstrap_interval(clips, one_hot(y_pred), metric=metric, level=1e-9, n_draws=1, seed=5)
+    names = np.unique(speakers)
+    drawn = names[np.random.default_rng(5).integers(len(names), size=len(names))]
+    rows = np.concatenate([np.flatnonzero(speakers == name) for name in drawn])
+    assert low == high == pytest.approx(scores(y_true[rows], y_pred[rows])[metric])
+    with pytest.raises(ConfigError, match="Bad metric 'f2'"):
+        bootstrap_interval(clips, one_hot(y_pred), metric="f2")
 
 
 def test_a_difference_is_not_blurred_by_speakers_that_are_hard_for_both():
@@ -166,10 +192,10 @@ def test_reliability_and_its_error_by_hand():
 def test_temperature_undoes_overconfidence():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(4000, 8)) * 2
-    y_true = np.array([rng.choice(8, p=p) for p in softmax(logits)])
+    y_true = np.array([rng.choice(8, p=p) for p in softmax(logits, axis=1)])
     assert fit_temperature(logits * 3, y_true) == pytest.approx(3.0, rel=0.1)
-    assert expected_calibration_error(softmax(logits * 3, temperature=3.0), y_true) < 0.03
-    assert expected_calibration_error(softmax(logits * 3), y_true) > 0.15
+    assert expected_calibration_error(softmax(logits, axis=1), y_true) < 0.03
+    assert expected_calibration_error(softmax(logits * 3, axis=1), y_true) > 0.15
 
 
 def row(**shares):
@@ -185,13 +211,13 @@ def test_emotions_that_a_corpus_lacks_are_no_answers_and_calm_counts_as_neutral(
     assert proba[1, EMOTIONS.index("calm")] == 0.5  # what was given stays as it was
 
 
-def test_calm_stays_calm_where_both_sides_know_it_and_is_neutral_to_a_model_that_never_heard_it():
+def test_calm_stays_calm_where_both_sides_know_it_and_is_neutral_to_a_model_that_was_not_trained_on_it():
     calm, neutral = EMOTIONS.index("calm"), EMOTIONS.index("neutral")
     proba, truth = np.array([row(calm=0.6, neutral=0.4), row(neutral=1.0)]), np.array([calm, neutral])
     shared, y_true = on_shared_labels(proba, truth)
     np.testing.assert_allclose(shared, proba, atol=1e-6)
     assert y_true.tolist() == [calm, neutral]
-    shared, y_true = on_shared_labels(proba, truth, heard=("neutral", "sad"))
+    shared, y_true = on_shared_labels(proba, truth, trained_on=("neutral", "sad"))
     np.testing.assert_allclose(shared[0], row(neutral=1.0), atol=1e-6)
     assert y_true.tolist() == [neutral, neutral]
 

@@ -9,8 +9,8 @@ import sercore.errors
 
 PACKAGE = Path(sercore.errors.__file__).parent
 ROOMS = (
-    "errors", "labels", "settings", "decoder", "corpora", "download", "audio", "transcripts", "features", "augment",
-    "novelty", "splits", "dataset", "models", "train", "evaluate", "results", "experiments", "studies", "crossing",
+    "errors", "labels", "settings", "audio", "corpora", "download", "features", "cache", "augment", "splits", "outliers",
+    "dataset", "models", "train", "evaluate", "recipes", "records", "crossval", "ablation", "compare", "robustness",
     "predict", "explain", "plots", "widgets", "cli", "__main__",
 )  # fmt: skip
 SHOWING = ("plots", "widgets", "cli", "__main__")

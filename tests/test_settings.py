@@ -1,6 +1,8 @@
 """errors, labels and settings: the names, the order and the folders that everything else builds on."""
 
 import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -77,9 +79,13 @@ def test_an_unknown_profile_is_named(monkeypatch):
         settings.profile()
 
 
-def test_the_device_can_be_set(monkeypatch):
-    monkeypatch.setenv("SERCORE_DEVICE", "cuda:1")
-    assert settings.device() == "cuda:1"
+def test_the_device_can_be_set_and_one_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setenv("SERCORE_DEVICE", "cpu")
+    assert settings.device() == "cpu"
+    for wrong in ("banana", "cuda:99"):
+        monkeypatch.setenv("SERCORE_DEVICE", wrong)
+        with pytest.raises(errors.ConfigError, match=f"Bad SERCORE_DEVICE '{wrong}': expected one of .*'cpu'"):
+            settings.device()
     monkeypatch.delenv("SERCORE_DEVICE")
     assert settings.device() in ("cuda", "mps", "cpu")
 
@@ -98,3 +104,37 @@ def test_a_write_cut_short_leaves_the_old_file(monkeypatch, tmp_path):
     settings.write_atomic(path, b"new")
     assert path.read_bytes() == b"new"
     assert [p.name for p in path.parent.iterdir()] == ["table.csv"]
+
+
+def test_threads_that_write_one_file_leave_one_of_their_texts(tmp_path):
+    texts = [bytes([65 + k]) * 50_000 for k in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda text: settings.write_atomic(tmp_path / "one.txt", text), texts * 5))
+    assert (tmp_path / "one.txt").read_bytes() in texts
+    assert [path.name for path in tmp_path.iterdir()] == ["one.txt"]
+
+
+def run(*words, cwd):
+    subprocess.run(words, cwd=cwd, check=True, capture_output=True)
+
+
+def test_the_commit_is_that_of_sercore_s_own_checkout_and_no_other(tmp_path, monkeypatch):
+    package = tmp_path / "project" / ".venv" / "sercore"
+    package.mkdir(parents=True)
+    (tmp_path / "project" / "code.py").write_text("")
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c")
+    run("git", "init", "-q", cwd=tmp_path / "project")
+    run("git", "add", "code.py", cwd=tmp_path / "project")
+    run(*git, "commit", "-qm", "another project", cwd=tmp_path / "project")
+    monkeypatch.setattr(settings, "__file__", str(package / "settings.py"))
+    assert settings.commit.__wrapped__() == "unknown"
+    (package.parent / "pyproject.toml").write_text("")  # looks like a checkout, but is not the top of one
+    assert settings.commit.__wrapped__() == "unknown"
+    monkeypatch.setattr(settings, "__file__", str(tmp_path / "project" / "sercore" / "settings.py"))
+    (tmp_path / "project" / "pyproject.toml").write_text("")
+    own = settings.commit.__wrapped__()
+    assert re.fullmatch("[0-9a-f]{10}", own)
+    (tmp_path / "project" / "code.py").write_text("changed = True")
+    assert settings.commit.__wrapped__() == f"{own}+"
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git at all
+    assert settings.commit.__wrapped__() == "unknown"

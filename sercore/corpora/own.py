@@ -1,66 +1,37 @@
 """corpora.own: recordings of one's own, in a folder per emotion or listed in a CSV file."""
 
+import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
+from sercore.corpora.corpus import Corpus, sound_files
 from sercore.errors import CorpusError
 from sercore.labels import EMOTIONS
-
-NAME = "own"
-TITLE = "Recordings of one's own"
-URL = DOI = LICENCE = CITATION = None
 
 #: The nouns that other corpora use.
 NOUNS = {
     "calmness": "calm", "happiness": "happy", "sadness": "sad", "anger": "angry", "fear": "fearful",
     "surprise": "surprised",
 }  # fmt: skip
-#: Who it is, where nothing says so. One name for all, so that no split can promise an unheard speaker.
+#: Who it is, where nothing says so. One name for all, so that no split can promise an unseen speaker.
 UNKNOWN = "unknown"
 REQUIRED = ("path", "emotion", "speaker")
 OPTIONAL = ("sex", "intensity", "statement", "repetition", "vocal_channel")
 
 
-def emotion_of(word):
-    """Give the label that a word names, or None.
-
-    Parameters
-    ----------
-    word : str
-        One of `labels.EMOTIONS` or `NOUNS`, in capitals or not.
-
-    Returns
-    -------
-    emotion : str or None
-    """
+def emotion_of(word: str) -> str | None:
+    """Give the label that a word names, in capitals or not: one of `EMOTIONS`, a key of `NOUNS`, or None."""
     word = word.strip().lower()
     return NOUNS.get(word, word if word in EMOTIONS else None)
 
 
-def find(root, files):
-    """List the recordings, each with the function that reads its fields.
-
-    Parameters
-    ----------
-    root : Path
-        A folder, or a CSV file with the columns ``path`` (meant from the file's own folder), ``emotion`` and
-        ``speaker``, and any of `OPTIONAL`.
-    files : callable
-        Gives the sound files of a folder.
-
-    Returns
-    -------
-    found : list of (Path, callable)
-
-    Raises
-    ------
-    CorpusError
-        If the CSV file cannot be read or lacks a column.
-    """
+def find(root: Path) -> list[tuple[Path, Callable]]:
+    """List the recordings of a folder or a CSV file, each with the function that reads its fields."""
     if root.is_dir():
-        return [(path, partial(parse, root=root)) for path in files(root)]
+        return [(path, partial(parse, root=root)) for path in sound_files(root)]
     try:
         table = pd.read_csv(root, dtype=str, skipinitialspace=True)
     except (ValueError, OSError) as error:
@@ -76,35 +47,28 @@ def find(root, files):
     ]
 
 
-def parse(path, *, root=Path()):
-    """Read emotion and speaker from the folders of a recording.
+def place(path: Path, root: Path) -> str:
+    """Give where a recording lies below the folder, or beside the table; the whole path if it lies elsewhere."""
+    folder = Path(os.path.abspath(root if root.is_dir() else root.parent))
+    path = Path(os.path.abspath(path))
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
-    Parameters
-    ----------
-    path : str or Path
-        Such as ``happy/anna/01.wav`` or ``anna/happy/01.wav``, below `root`.
-    root : str or Path
-        Folders above it say nothing.
 
-    Returns
-    -------
-    fields : dict
-        ``emotion``; ``speaker``, the nearest folder that is no emotion, or `UNKNOWN`; and ``file``.
+def parse(path: str | Path, *, root: str | Path = "") -> dict:
+    """Read emotion and speaker from the folders of a recording below `root`, such as ``happy/anna/01.wav``.
 
-    Raises
-    ------
-    CorpusError
-        If not exactly one folder is named as an emotion.
+    The speaker is the nearest folder that is no emotion, or `UNKNOWN`.
     """
     path = Path(path)
     folders = path.relative_to(root).parts[:-1]
     emotions = {emotion_of(folder) for folder in folders} - {None}
     if len(emotions) != 1:
         raise CorpusError(
-            f"Bad place of {path.name} in {'/'.join(folders) or root}: expected one folder named as one of {list(EMOTIONS)}."
+            f"Bad place of {path.name} in {'/'.join(folders) or root}: "
+            f"expected one folder named as one of {list(EMOTIONS)}."
         )
     others = [folder for folder in folders if emotion_of(folder) is None]
-    return _fields(path, emotion=emotions.pop(), speaker=others[-1] if others else UNKNOWN)
+    return {"emotion": emotions.pop(), "speaker": others[-1] if others else UNKNOWN}
 
 
 def _row(path, *, row, where):
@@ -119,9 +83,8 @@ def _row(path, *, row, where):
         raise CorpusError(f"Bad repetition {row['repetition']!r} ({where}): expected a whole number.")
     if "repetition" in optional:
         optional["repetition"] = int(optional["repetition"])
-    return _fields(path, emotion=emotion, speaker=(row["speaker"] or UNKNOWN).strip(), **optional)
+    speaker = (row["speaker"] or UNKNOWN).strip()
+    return {"emotion": emotion, "speaker": speaker, **optional}
 
 
-def _fields(path, **fields):
-    # A clip is its file: two of one's own recordings are never taken for copies, and none has two emotions.
-    return {"file": str(path), "vocal_channel": "speech", **fields}
+CORPUS = Corpus(name="own", title="Recordings of one's own", parse=parse)

@@ -1,37 +1,26 @@
-"""corpora.ravdess: what RAVDESS is, where it comes from, and what its file names say."""
+"""corpora.ravdess: what RAVDESS is, where it comes from, and what its file names say; the song is a corpus of its own."""
 
 import re
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
+import pandas as pd
+
+from sercore.corpora.corpus import Corpus, clip_table
 from sercore.errors import CorpusError
 from sercore.labels import EMOTIONS
 
-NAME = "ravdess"
-TITLE = "Ryerson Audio-Visual Database of Emotional Speech and Song"
-URL = "https://zenodo.org/records/1188976"
-DOI = "10.5281/zenodo.1188976"
-LICENCE = "CC BY-NC-SA 4.0"
-CITATION = (
-    "Livingstone SR, Russo FA (2018) The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS). "
-    "PLoS ONE 13(5): e0196391. doi:10.1371/journal.pone.0196391"
-)
-#: As Zenodo publishes them: name -> size [bytes] and checksum. The song is `ravdess_song`.
-HOME = "https://zenodo.org/records/1188976/files/"
-ARCHIVES = {"Audio_Speech_Actors_01-24.zip": (208_468_073, "md5:bc696df654c87fed845eb13823edef8a")}
-BY_HAND = f"get Audio_Speech_Actors_01-24.zip from {URL} and put it"
-
-MODALITIES = {1: "full-AV", 2: "video-only", 3: "audio-only"}
-VOCAL_CHANNELS = {1: "speech", 2: "song"}
 INTENSITIES = {1: "normal", 2: "strong"}
-STATEMENTS = {1: "Kids are talking by the door", 2: "Dogs are sitting by the door"}
 N_ACTORS = 24
 
+#: What the codes say, in the order of the name.
 _CODES = {
-    "modality": MODALITIES,
-    "vocal channel": VOCAL_CHANNELS,
+    "modality": {1: "full-AV", 2: "video-only", 3: "audio-only"},
+    "vocal channel": {1: "speech", 2: "song"},
     "emotion": dict(enumerate(EMOTIONS, start=1)),
     "intensity": INTENSITIES,
-    "statement": STATEMENTS,
+    "statement": {1: "Kids are talking by the door", 2: "Dogs are sitting by the door"},
     "repetition": {1: 1, 2: 2},
     "actor": {actor: actor for actor in range(1, N_ACTORS + 1)},
 }
@@ -39,7 +28,7 @@ _SONG_EMOTIONS = EMOTIONS[:6]
 _NO_SONG_ACTOR = 18
 
 
-def parse(filename):
+def parse(filename: str | Path) -> dict:
     """Read the seven fields of a RAVDESS file name.
 
     Parameters
@@ -62,9 +51,13 @@ def parse(filename):
     References
     ----------
     Naming: https://zenodo.org/records/1188976, "File naming convention"; even actors are female.
+
+    Examples
+    --------
+    >>> parse("03-01-06-01-02-01-12.wav")["emotion"]
+    'fearful'
     """
-    name = Path(filename).name
-    stem = Path(filename).stem
+    name, stem = Path(filename).name, Path(filename).stem
     if not re.fullmatch(r"\d\d(-\d\d){6}", stem, flags=re.ASCII):
         raise CorpusError(
             f"Bad RAVDESS file name {name!r}: expected seven two-digit codes, as in 03-01-06-01-02-01-12.wav."
@@ -88,27 +81,74 @@ def parse(filename):
     return values | {"speaker": f"{values['actor']:02d}", "sex": "male" if values["actor"] % 2 else "female"}
 
 
-def expected_files(vocal_channel="speech"):
-    """List the stems of the official audio-only files: 1440 of speech, 1012 of song.
+def parse_song(filename: str | Path) -> dict:
+    """Read the fields of a song's file name as `parse` does; speech is refused."""
+    fields = parse(filename)
+    if fields["vocal_channel"] != "song":
+        raise CorpusError(f"Bad vocal channel '01' in {Path(filename).name}: expected song (02); speech is in ravdess.")
+    return fields
 
-    Parameters
-    ----------
-    vocal_channel : {"speech", "song"}
 
-    Returns
-    -------
-    stems : list of str
-        Such as ``03-01-06-01-02-01-12``, sorted.
-    """
-    channel = {name: code for code, name in VOCAL_CHANNELS.items()}[vocal_channel]
-    stems = []
-    for emotion in range(1, 9):
-        for intensity in INTENSITIES:
-            for rest in ((s, r, a) for s in STATEMENTS for r in (1, 2) for a in range(1, N_ACTORS + 1)):
-                stem = "-".join(f"{code:02d}" for code in (3, channel, emotion, intensity, *rest))
-                try:
-                    parse(stem)
-                except CorpusError:
-                    continue
-                stems.append(stem)
-    return sorted(stems)
+def official_path(path: Path, fields: dict) -> str:
+    """Give a clip's place in the official folders; refuse video's sound track, and another actor's folder."""
+    if fields["modality"] != "audio-only":
+        raise CorpusError(f"Bad modality {fields['modality']!r} in {path.name}: expected audio-only (03).")
+    official, folder = f"Actor_{fields['actor']:02d}", path.parent.name
+    if folder.lower().startswith("actor_") and folder.lower() != official.lower():
+        raise CorpusError(f"Bad place of {path.name}: its name says actor {fields['actor']:02d}, its folder {folder}.")
+    return f"{official}/{path.stem}"
+
+
+def expected_files(vocal_channel: str = "speech") -> list[str]:
+    """List the stems of the official audio-only files, sorted: 1440 of speech, 1012 of song."""
+    song = vocal_channel == "song"
+    emotions = range(1, 1 + len(_SONG_EMOTIONS if song else EMOTIONS))
+    actors = [actor for actor in range(1, N_ACTORS + 1) if not (song and actor == _NO_SONG_ACTOR)]
+    return [
+        "-".join(f"{code:02d}" for code in (3, 2 if song else 1, emotion, intensity, *rest))
+        for emotion, intensity, *rest in product(emotions, INTENSITIES, (1, 2), (1, 2), actors)
+        if EMOTIONS[emotion - 1] != "neutral" or INTENSITIES[intensity] == "normal"
+    ]
+
+
+def recorded_clips() -> pd.DataFrame:
+    """Lay out the clip table of the speech from its official names: recorded scores can be read without the audio."""
+    rows = []
+    for stem in expected_files():
+        path, fields = Path(f"{stem}.wav"), parse(stem)
+        rows.append(CORPUS.row(path, official_path(path, fields), fields))
+    return clip_table(rows)
+
+
+CORPUS = Corpus(
+    name="ravdess",
+    title="Ryerson Audio-Visual Database of Emotional Speech and Song",
+    parse=parse,
+    url="https://zenodo.org/records/1188976",
+    doi="10.5281/zenodo.1188976",
+    licence="CC BY-NC-SA 4.0",
+    citation=(
+        "Livingstone SR, Russo FA (2018) The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS). "
+        "PLoS ONE 13(5): e0196391. doi:10.1371/journal.pone.0196391"
+    ),
+    n_files=1440,
+    home="https://zenodo.org/records/1188976/files/",
+    by_hand="get Audio_Speech_Actors_01-24.zip from https://zenodo.org/records/1188976 and put it",
+    archives={"Audio_Speech_Actors_01-24.zip": (208_468_073, "md5:bc696df654c87fed845eb13823edef8a")},
+    expected_files=expected_files,
+    official_path=official_path,
+)
+
+#: Apart, so that no score on speech changes by fetching it.
+SONG = replace(
+    CORPUS,
+    name="ravdess_song",
+    title=f"{CORPUS.title}: song",
+    parse=parse_song,
+    n_files=1012,
+    by_hand=f"get Audio_Song_Actors_01-24.zip from {CORPUS.url} and put it",
+    archives={"Audio_Song_Actors_01-24.zip": (225_505_317, "md5:5411230427d67a21e18aa4d466e6d1b9")},
+    # The same people as in the speech: their speaker names say so, and no split can part them.
+    people="ravdess",
+    expected_files=lambda vocal_channel="song": expected_files(vocal_channel),
+)

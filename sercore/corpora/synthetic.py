@@ -1,7 +1,8 @@
 """corpora.synthetic: a made-up corpus of voice-like clips, so that everything runs without a download."""
 
 import logging
-import os
+from collections.abc import Collection, Iterable
+from io import BytesIO
 from numbers import Integral
 from pathlib import Path
 
@@ -14,14 +15,10 @@ from scipy.signal import fftconvolve
 
 from sercore import settings
 from sercore.corpora import ravdess
+from sercore.corpora.corpus import Corpus
 from sercore.errors import ConfigError
 from sercore.labels import EMOTIONS, emotion_index
 
-NAME = "synthetic"
-TITLE = "Synthetic voice-like clips: nobody spoke them, and no score on them is a result"
-URL = DOI = None
-LICENCE = "MIT, with sercore"
-CITATION = None
 #: Raise it with any change of sound: it names the cache folder, so old clips are never taken for new ones.
 VERSION = "v1"
 SR = 16000
@@ -81,35 +78,19 @@ _N_FFT = 512
 _BINS_HZ = librosa.fft_frequencies(sr=SR, n_fft=_N_FFT)[:, None]
 logger = logging.getLogger(__name__)
 
-parse = ravdess.parse
 
-
-def expected_files(vocal_channel="speech", *, speakers=SPEAKERS, repetitions=1):
+def expected_files(
+    vocal_channel: str = "speech", *, speakers: Collection[int] = SPEAKERS, repetitions: int = 1
+) -> list[str]:
     """List the file stems: those of RAVDESS for these speakers and repetitions; there is no song."""
     stems = ravdess.expected_files("speech") if vocal_channel == "speech" else []
     return [s for s in stems if int(s[-2:]) in speakers and int(s[-5:-3]) <= repetitions]
 
 
-def write_corpus(root, *, speakers=SPEAKERS, repetitions=1):
+def write_corpus(root: str | Path, *, speakers: Iterable[int] = SPEAKERS, repetitions: int = 1) -> Path:
     """Write the corpus as 16-bit WAV files in Actor_XX folders.
 
-    Files already there are left alone and each file appears whole or not at all, so that a run cut short is
-    completed by the next.
-
-    Parameters
-    ----------
-    root : str or Path
-    speakers : iterable of int in [1, 24]
-    repetitions : int in [1, 2]
-
-    Returns
-    -------
-    root : Path
-
-    Raises
-    ------
-    ConfigError
-        If a speaker or `repetitions` is out of range; nothing is written then.
+    Files already there are left alone, so a run that was cut short is completed by the next.
     """
     root, speakers, n_written = Path(root), list(speakers), 0
     for speaker in speakers:
@@ -121,23 +102,23 @@ def write_corpus(root, *, speakers=SPEAKERS, repetitions=1):
         emotion, intensity, statement, repetition, speaker = (int(code) for code in stem.split("-")[2:])
         what, how = EMOTIONS[emotion - 1], ravdess.INTENSITIES[intensity]
         y = synthesize(what, speaker=speaker, statement=statement, repetition=repetition, intensity=how)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # The process id keeps two writers apart; the name ends in no audio suffix, so no reader takes it.
-        part = path.with_suffix(f".{os.getpid()}.part")
-        sf.write(part, y, SR, subtype="PCM_16", format="WAV")
-        os.replace(part, path)
+        sound = BytesIO()
+        sf.write(sound, y, SR, subtype="PCM_16", format="WAV")
+        settings.write_atomic(path, sound.getvalue())
         n_written += 1
     if n_written:
         logger.info("Wrote %d synthetic clips to %s", n_written, root)
     return root
 
 
-def ensure_corpus():
+def ensure_corpus() -> Path:
     """Give the default corpus's folder in `settings.cache_dir()`, written or completed first if need be."""
-    return write_corpus(settings.cache_dir() / f"{NAME}-{VERSION}")
+    return write_corpus(settings.cache_dir() / f"synthetic-{VERSION}")
 
 
-def synthesize(emotion, *, speaker=1, statement=1, repetition=1, intensity="normal", sr=SR):
+def synthesize(
+    emotion: str, *, speaker: int = 1, statement: int = 1, repetition: int = 1, intensity: str = "normal", sr: int = SR
+) -> np.ndarray:
     """Speak a sentence by a source-filter synthesiser: glottal pulses and noise through moving formants.
 
     Parameters
@@ -160,6 +141,11 @@ def synthesize(emotion, *, speaker=1, statement=1, repetition=1, intensity="norm
     ------
     ConfigError
         If an argument has none of the values above.
+
+    Examples
+    --------
+    >>> synthesize("angry", speaker=12).dtype
+    dtype('float32')
     """
     emotion_code = emotion_index(emotion)
     _check(speaker=speaker, statement=statement, repetition=repetition)
@@ -271,3 +257,13 @@ def _tract(formants_hz, scale):
 def _filter(y, response):
     frames = librosa.stft(y, n_fft=_N_FFT, hop_length=_HOP)
     return librosa.istft(frames * response, n_fft=_N_FFT, hop_length=_HOP, length=y.size)
+
+
+CORPUS = Corpus(
+    name="synthetic",
+    title="Synthetic voice-like clips: nobody spoke them, and no score on them is a result",
+    parse=ravdess.parse,
+    licence="MIT, with sercore",
+    expected_files=expected_files,
+    official_path=ravdess.official_path,
+)

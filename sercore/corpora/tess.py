@@ -4,84 +4,71 @@ import json
 import re
 from pathlib import Path
 
+from sercore.corpora.corpus import Corpus, check_code
 from sercore.errors import CorpusError
 
-NAME = "tess"
-TITLE = "Toronto Emotional Speech Set"
-URL = "https://borealisdata.ca/dataset.xhtml?persistentId=doi:10.5683/SP2/E8H2MF"
-DOI = "10.5683/SP2/E8H2MF"
-LICENCE = "CC BY-NC-ND 4.0"
-CITATION = "Pichora-Fuller MK, Dupuis K (2020) Toronto emotional speech set (TESS). Borealis. doi:10.5683/SP2/E8H2MF"
-N_FILES = 2800
-#: Borealis lists every file with its size and MD5.
-HOME = "https://borealisdata.ca/api/"
-LISTING = f"datasets/:persistentId/?persistentId=doi:{DOI}"
-BY_HAND = f"choose Access Dataset, Download ZIP at {URL} and put it"
-
-#: An older and a younger woman; one official file lacks the F.
+#: An older and a younger woman; one official file, OA_bite_neutral, lacks the F.
 SPEAKERS = {"OAF": "OAF", "OA": "OAF", "YAF": "YAF"}
+#: `ps` is pleasant surprise.
 EMOTIONS_OF = {
     "angry": "angry", "disgust": "disgust", "fear": "fearful", "happy": "happy", "neutral": "neutral",
     "ps": "surprised", "sad": "sad",
 }  # fmt: skip
 
 
-def parse(filename):
-    """Read the fields of a TESS file name.
-
-    Parameters
-    ----------
-    filename : str or Path
-        Such as ``OAF_back_angry.wav``: speaker, word, emotion; ``ps`` is pleasant surprise.
-
-    Returns
-    -------
-    fields : dict
-        ``speaker``, ``sex``, ``emotion``, ``statement``, ``repetition`` and ``vocal_channel``.
-
-    Raises
-    ------
-    CorpusError
-        If a code is none of the corpus's.
-    """
+def parse(filename: str | Path) -> dict:
+    """Read speaker, word and emotion of a file name such as ``OAF_back_angry.wav``."""
     name, stem = Path(filename).name, Path(filename).stem
     match = re.fullmatch(r"([A-Z]+)_([a-z-]+)_([a-z]+)", stem, flags=re.ASCII)
     if not match:
         raise CorpusError(f"Bad TESS file name {name!r}: expected speaker, word and emotion, as in OAF_back_angry.wav.")
     speaker, word, emotion = match.groups()
-    for what, code, known in (("speaker", speaker, SPEAKERS), ("emotion", emotion, EMOTIONS_OF)):
-        if code not in known:
-            raise CorpusError(f"Bad {what} {code!r} in {name}: expected one of {list(known)}.")
+    check_code("speaker", speaker, SPEAKERS, name=name)
+    check_code("emotion", emotion, EMOTIONS_OF, name=name)
     return {
-        "speaker": SPEAKERS[speaker], "sex": "female", "emotion": EMOTIONS_OF[emotion],
-        "statement": f"Say the word {word}", "repetition": 1, "vocal_channel": "speech",
-    }  # fmt: skip
-
-
-def read_listing(path):
-    """Read what Borealis says of the corpus's files.
-
-    Parameters
-    ----------
-    path : str or Path
-        The answer to `LISTING`, a JSON file.
-
-    Returns
-    -------
-    remotes : dict of str to tuple
-        File name -> URL below `HOME`, size [bytes], checksum.
-
-    References
-    ----------
-    https://guides.dataverse.org/en/latest/api/native-api.html, "Get JSON Representation of a Dataset".
-    """
-    files = json.loads(Path(path).read_text(encoding="utf-8"))["data"]["latestVersion"]["files"]
-    return {
-        entry["label"]: (
-            f"access/datafile/{entry['dataFile']['id']}",
-            entry["dataFile"]["filesize"],
-            f"md5:{entry['dataFile']['md5']}",
-        )
-        for entry in files
-        if entry["label"].lower().endswith(".wav")
+        "speaker": SPEAKERS[speaker],
+        "sex": "female",
+        "emotion": EMOTIONS_OF[emotion],
+        "statement": f"Say the word {word}",
+        "repetition": 1,
     }
+
+
+def official_path(path: Path, fields: dict) -> str:
+    """Give a clip's official name, also where somebody has mended its speaker."""
+    rest = path.stem.partition("_")[2]
+    return "OA_bite_neutral" if rest == "bite_neutral" and fields["speaker"] == "OAF" else f"{fields['speaker']}_{rest}"
+
+
+def read_listing(path: str | Path) -> dict[str, tuple[str, int, str]]:
+    """Read what Borealis says of the corpus's files: name -> place, size [bytes], checksum.
+
+    See https://guides.dataverse.org/en/latest/api/native-api.html, "Get JSON Representation of a Dataset".
+    """
+    listing = json.loads(Path(path).read_text(encoding="utf-8"))
+    remotes = {}
+    for entry in listing["data"]["latestVersion"]["files"]:
+        file = entry["dataFile"]
+        if entry["label"].lower().endswith(".wav"):
+            remotes[entry["label"]] = (f"access/datafile/{file['id']}", file["filesize"], f"md5:{file['md5']}")
+    return remotes
+
+
+CORPUS = Corpus(
+    name="tess",
+    title="Toronto Emotional Speech Set",
+    parse=parse,
+    url="https://borealisdata.ca/dataset.xhtml?persistentId=doi:10.5683/SP2/E8H2MF",
+    doi="10.5683/SP2/E8H2MF",
+    licence="CC BY-NC-ND 4.0",
+    citation="Pichora-Fuller MK, Dupuis K (2020) Toronto emotional speech set (TESS). Borealis. doi:10.5683/SP2/E8H2MF",
+    n_files=2800,
+    home="https://borealisdata.ca/api/",
+    by_hand=(
+        "choose Access Dataset, Download ZIP at "
+        "https://borealisdata.ca/dataset.xhtml?persistentId=doi:10.5683/SP2/E8H2MF and put it"
+    ),
+    listing="datasets/:persistentId/?persistentId=doi:10.5683/SP2/E8H2MF",
+    read_listing=read_listing,
+    official_path=official_path,
+)

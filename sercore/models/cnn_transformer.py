@@ -3,6 +3,9 @@
 import torch
 from torch import nn
 
+from sercore.labels import EMOTIONS
+from sercore.models.trainable import Trainable
+
 
 def _block(c_in, c_out, pool, dropout):
     return nn.Sequential(
@@ -14,32 +17,19 @@ def _block(c_in, c_out, pool, dropout):
     )
 
 
-class CNNTransformer(nn.Module):
+class CNNTransformer(nn.Module, Trainable):
     """Two equal CNN branches look at the picture, a Transformer encoder at the sequence of its frames.
 
     After a widely copied notebook on RAVDESS (github.com/IliaZenkov/transformer-cnn-emotion-recognition); the
     encoder is that of Vaswani et al. 2017 (arXiv:1706.03762), without their position code, as there. Claimed:
-    80.4 % accuracy on a random split. It read 40 MFCC: this one reads log-mel. It flattened the maps of its
-    branches: here they are averaged onto a fixed grid first, which at 176 frames changes nothing.
-
-    Parameters
-    ----------
-    n_mels : int
-        Mel bands of the input, and width of the encoder: a multiple of `heads`.
-    n_classes : int
-    widths : sequence of three int
-        Channels of the blocks of a branch.
-    dropout : float in [0, 1)
-        After each block of a branch.
-    layers, heads, hidden : int
-        Of the encoder; `hidden` is the size of its feed-forward part.
-    encoder_dropout : float in [0, 1)
+    80.4 % accuracy on a random split. It read 40 MFCC: this one reads log-mel, `n_mels` (a multiple of `heads`) wide.
+    It flattened the maps of its branches: here they are averaged onto a fixed grid first, which at 176 frames changes
+    nothing. `hidden` is the size of the encoder's feed-forward part.
     """
 
-    kind = "log_mel"
-
-    def __init__(self, *, n_mels=64, n_classes=8, widths=(16, 32, 64), dropout=0.3, layers=4, heads=4, hidden=512,
-                 encoder_dropout=0.4):  # fmt: skip
+    def __init__(
+        self, *, n_mels=64, widths=(16, 32, 64), dropout=0.3, layers=4, heads=4, hidden=512, encoder_dropout=0.4
+    ):
         super().__init__()
         a, b, c = widths
         self.branch1, self.branch2 = (
@@ -55,21 +45,10 @@ class CNNTransformer(nn.Module):
                 for _ in range(layers)
             ]
         )
-        self.head = nn.Linear(2 * c * grid[0] * grid[1] + n_mels, n_classes)
+        self.head = nn.Linear(2 * c * grid[0] * grid[1] + n_mels, len(EMOTIONS))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, X):
-        """Score the emotions.
-
-        Parameters
-        ----------
-        X : torch.Tensor [shape=(n, 1, n_mels, n_frames)]
-            Scaled log-mel windows, from `sercore.features.to_windows`.
-
-        Returns
-        -------
-        logits : torch.Tensor [shape=(n, n_classes)]
-        """
         x = X.contiguous(memory_format=torch.channels_last)
         first = self.pool(self.branch1(x)).flatten(1)  # (n, 640): (n, 64, 2, 5)   for X (n, 1, 64, 176)
         second = self.pool(self.branch2(x)).flatten(1)  # (n, 640)

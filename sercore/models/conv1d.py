@@ -3,39 +3,27 @@
 from torch import nn
 
 from sercore.errors import ConfigError
+from sercore.labels import EMOTIONS
+from sercore.models.trainable import Trainable
 
 
 def _convolve(c_in, c_out):
     # Padded by hand as Keras' 'same' does: torch's own copies, and warns of it, where the kernel is even.
-    return [
-        nn.ZeroPad1d((3, 4)), nn.Conv1d(c_in, c_out, 8, bias=False), nn.BatchNorm1d(c_out), nn.ReLU(),
-    ]  # fmt: skip
+    padding = nn.ZeroPad1d((3, 4))
+    return [padding, nn.Conv1d(c_in, c_out, 8, bias=False), nn.BatchNorm1d(c_out), nn.ReLU()]
 
 
-class Conv1d(nn.Module):
+class Conv1d(nn.Module, Trainable):
     """Four convolutions along the vector of functionals, as if its neighbours were neighbours in time.
 
     The widely copied Keras design over zero crossings, chroma, MFCC, RMS and mel; its softmax is in the loss here,
     and its runs of equal layers are one layer each. Claimed: 70 % accuracy on RAVDESS, CREMA-D, TESS and SAVEE
     together, on a random split, with every speaker on both sides of it.
-
-    Parameters
-    ----------
-    n_features : int >= 64
-        Length of `sercore.features.functionals`: 196 for the default FeatureConfig.
-    n_classes : int
-    dropout : float in [0, 1)
-        Before each max-pooling.
-
-    Raises
-    ------
-    ConfigError
-        If nothing of the vector would be left after pooling twice by 8.
     """
 
     kind = "functionals"
 
-    def __init__(self, *, n_features=196, n_classes=8, dropout=0.25):
+    def __init__(self, *, n_features=196, dropout=0.25):
         super().__init__()
         if n_features < 64:
             raise ConfigError(f"Bad n_features {n_features}: expected 64 or more, as the vector is pooled by 8 twice.")
@@ -48,20 +36,9 @@ class Conv1d(nn.Module):
             nn.Sequential(*_convolve(256, 128), nn.Dropout(dropout), nn.MaxPool1d(8)),
             nn.Sequential(*_convolve(128, 64)),
         )
-        self.head = nn.Linear(64 * (n_features // 8 // 8), n_classes)
+        self.head = nn.Linear(64 * (n_features // 8 // 8), len(EMOTIONS))
 
     def forward(self, X):
-        """Score the emotions.
-
-        Parameters
-        ----------
-        X : torch.Tensor [shape=(n, 1, n_features)]
-            Functionals as they are, not standardised.
-
-        Returns
-        -------
-        logits : torch.Tensor [shape=(n, n_classes)]
-        """
         x = self.standardize(X[:, 0])  # (n, 196)
         x = self.blocks(x[:, None])  # (n, 64, 3)
         return self.head(x.flatten(1))  # (n, 8)

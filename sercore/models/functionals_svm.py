@@ -7,52 +7,37 @@ from sklearn.svm import LinearSVC
 from torch import nn
 
 from sercore.errors import ConfigError
+from sercore.labels import EMOTIONS
+from sercore.models.trainable import Trainable
 
-#: Decision value of an emotion that was never heard, as calm in TESS: far below those of machines that were fitted.
+#: Decision value of an emotion without clips, as calm in TESS: far below those of machines that were fitted.
 ABSENT = -10.0
 
 
-class FunctionalsSVM(nn.Module):
+class FunctionalsSVM(nn.Module, Trainable):
     """Standardised functionals and a linear SVM, one emotion against the rest: fitted at once, no epochs.
 
-    The classical recipe of the field, the baseline of the INTERSPEECH 2009 Emotion Challenge (Schuller et al.
-    2009, doi:10.21437/Interspeech.2009-103). `CompareSVM` reads openSMILE's
-    functionals instead, and is far better. Scaler, weights and bias are tensors of fixed shape, so it is saved,
-    loaded and scored like every other network.
-
-    Parameters
-    ----------
-    n_features : int
-        Length of `sercore.features.functionals`: 196 for the default FeatureConfig.
-    n_classes : int
-    C : float > 0
-        Weight of the errors; the smaller, the smoother.
+    The classical recipe of the field, the baseline of the INTERSPEECH 2009 Emotion Challenge (Schuller et al. 2009,
+    doi:10.21437/Interspeech.2009-103). `C` weighs the errors; the smaller, the smoother. Scaler, weights and bias are
+    tensors of fixed shape, so it is saved, loaded and scored like every network; its logits are decision values,
+    above 0 on an emotion's own side.
     """
 
     kind = "functionals"
+    closed = True
 
-    def __init__(self, *, n_features=196, n_classes=8, C=0.01):
+    def __init__(self, *, n_features=196, C=0.01):
         super().__init__()
         self.C = C
         self.register_buffer("fitted", torch.tensor(False))
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
-        self.head = nn.Linear(n_features, n_classes)
+        self.head = nn.Linear(n_features, len(EMOTIONS))
 
     def fit_closed(self, X, targets, *, seed):
         """Fit scaler and SVM, with rare emotions weighing as much as frequent ones.
 
-        Parameters
-        ----------
-        X : np.ndarray [shape=(n, n_features)]
-            Functionals as they are, not standardised.
-        targets : np.ndarray of int [shape=(n,)]
-        seed : int
-
-        Raises
-        ------
-        ConfigError
-            If `X` has another number of features, or there are clips of fewer than three emotions.
+        ConfigError if `X` has another number of features, or there are clips of fewer than three emotions.
         """
         n_classes, n_features = self.head.weight.shape
         present = np.unique(targets)
@@ -66,47 +51,11 @@ class FunctionalsSVM(nn.Module):
         weight, bias = np.zeros((n_classes, n_features)), np.full(n_classes, ABSENT)
         weight[present], bias[present] = svm.coef_, svm.intercept_
         learned = {"mean": scaler.mean_, "scale": scaler.scale_, "head.weight": weight, "head.bias": bias}
-        self.load_state_dict(
-            {key: torch.from_numpy(value) for key, value in learned.items()} | {"fitted": torch.tensor(True)}
-        )
+        tensors = {key: torch.from_numpy(value) for key, value in learned.items()}
+        self.load_state_dict(tensors | {"fitted": torch.tensor(True)})
 
     def forward(self, X):
-        """Score the emotions.
-
-        Parameters
-        ----------
-        X : torch.Tensor [shape=(n, 1, n_features)]
-            Functionals as they are, not standardised.
-
-        Returns
-        -------
-        logits : torch.Tensor [shape=(n, n_classes)]
-            Decision values: above 0 on an emotion's own side.
-
-        Raises
-        ------
-        ConfigError
-            If it was never fitted.
-        """
         if not self.fitted:
-            raise ConfigError("FunctionalsSVM is not fitted: expected fit_closed(X, targets, seed=…) before scoring.")
+            raise ConfigError("The support vector machine is not fitted: expected training before scoring.")
         x = (X[:, 0] - self.mean) / self.scale  # (n, 196)
         return self.head(x)  # (n, 8)
-
-
-class EgemapsSVM(FunctionalsSVM):
-    """The same over openSMILE's 88 functionals of eGeMAPS, as much of the literature has it."""
-
-    kind = "egemaps"
-
-    def __init__(self, *, n_features=88, n_classes=8, C=0.01):
-        super().__init__(n_features=n_features, n_classes=n_classes, C=C)
-
-
-class CompareSVM(FunctionalsSVM):
-    """The same over openSMILE's 6373 functionals of ComParE; so many want a smaller C."""
-
-    kind = "compare"
-
-    def __init__(self, *, n_features=6373, n_classes=8, C=1e-4):
-        super().__init__(n_features=n_features, n_classes=n_classes, C=C)

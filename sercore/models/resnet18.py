@@ -5,6 +5,9 @@ import logging
 import torch
 from torch import nn
 
+from sercore.labels import EMOTIONS
+from sercore.models.trainable import Trainable
+
 logger = logging.getLogger(__name__)
 
 #: torchvision's ResNet18_Weights.IMAGENET1K_V1; the name ends with the start of the file's SHA-256.
@@ -36,27 +39,14 @@ def _layer(c_in, c_out, stride):
     return nn.Sequential(BasicBlock(c_in, c_out, stride), BasicBlock(c_out, c_out, 1))
 
 
-class ResNet18(nn.Module):
+class ResNet18(nn.Module, Trainable):
     """ResNet-18 (He et al. 2015, arXiv:1512.03385) on log-mel as a picture of one colour.
 
-    Public projects fine-tune it from ImageNet, stage by stage. Claimed: 80 %. Building it downloads nothing:
-    `warm_start` does, for training alone, so that a checkpoint is rebuilt offline.
-
-    Parameters
-    ----------
-    n_classes : int
-    pretrained : bool
-        Training shall start from ImageNet weights.
-
-    Attributes
-    ----------
-    pretrained : bool
-        As asked for; False once `warm_start` could not have the weights.
+    Public projects fine-tune it from ImageNet, stage by stage. Claimed: 80 %. With `pretrained`, training starts from
+    there; building it downloads nothing, so that a checkpoint is rebuilt offline.
     """
 
-    kind = "log_mel"
-
-    def __init__(self, *, n_classes=8, pretrained=False):
+    def __init__(self, *, pretrained=False):
         super().__init__()
         self.pretrained = pretrained
         self.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
@@ -66,24 +56,13 @@ class ResNet18(nn.Module):
         self.layer2 = _layer(64, 128, 2)
         self.layer3 = _layer(128, 256, 2)
         self.layer4 = _layer(256, 512, 2)
-        self.fc = nn.Linear(512, n_classes)
+        self.fc = nn.Linear(512, len(EMOTIONS))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         self.to(memory_format=torch.channels_last)
 
     def forward(self, X):
-        """Score the emotions.
-
-        Parameters
-        ----------
-        X : torch.Tensor [shape=(n, 1, n_mels, n_frames)]
-            Scaled log-mel windows, from `sercore.features.to_windows`.
-
-        Returns
-        -------
-        logits : torch.Tensor [shape=(n, n_classes)]
-        """
         x = X.contiguous(memory_format=torch.channels_last)
         x = torch.relu(self.bn1(self.conv1(x)))  # (n, 64, 32, 88)   for X (n, 1, 64, 176)
         x = self.layer1(self.maxpool(x))  # (n, 64, 16, 44)
@@ -96,16 +75,7 @@ class ResNet18(nn.Module):
         """Load ImageNet weights, if `pretrained` asks for them: downloaded once, then from torch's own cache.
 
         The three colours of conv1 are added up into one, which is what a grey picture would have met; fc stays
-        as it is, untrained. Offline, a warning says so, `pretrained` becomes False and the weights stay random.
-
-        Returns
-        -------
-        loaded : bool
-
-        Raises
-        ------
-        RuntimeError
-            If the file's hash or its tensors are not those of ResNet-18.
+        untrained. Offline, a warning says so and the weights stay random; RuntimeError if the file is another.
         """
         if not self.pretrained:
             return False
@@ -115,7 +85,6 @@ class ResNet18(nn.Module):
             )
         except OSError as error:  # URLError is one
             logger.warning("ResNet18 is trained from scratch, NOT from ImageNet: no %s (%s).", IMAGENET_URL, error)
-            self.pretrained = False
             return False
         own = {key: value for key, value in self.state_dict().items() if key.startswith("fc.")}
         color = weights["conv1.weight"]  # (64, 3, 7, 7)
@@ -123,16 +92,7 @@ class ResNet18(nn.Module):
         return True
 
     def set_stage(self, progress):
-        """Let the parts learn whose time has come, by `STAGES`; without ImageNet weights all learn at all times.
-
-        Batch norm goes on following the spectrograms in parts that do not learn yet.
-
-        Parameters
-        ----------
-        progress : float in [0, 1]
-            Share of the training that is done.
-        """
-        if self.pretrained:
-            for start, parts in STAGES:
-                for part in parts:
-                    getattr(self, part).requires_grad_(progress >= start)
+        """Let the parts learn whose time has come, by `STAGES`; batch norm follows the spectrograms in all of them."""
+        for start, parts in STAGES:
+            for part in parts:
+                getattr(self, part).requires_grad_(progress >= start)

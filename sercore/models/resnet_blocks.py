@@ -5,6 +5,9 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from sercore.labels import EMOTIONS
+from sercore.models.trainable import Trainable
+
 
 class PreActivationBlock(nn.Module):
     """Two 3×3 convolutions, each behind its batch norm and ReLU, beside a clean shortcut (arXiv:1603.05027)."""
@@ -25,50 +28,28 @@ class PreActivationBlock(nn.Module):
         return shortcut + self.conv2(torch.relu(self.bn2(y)))
 
 
-class ResNetBlocks(nn.Module):
+class ResNetBlocks(nn.Module, Trainable):
     """Pre-activation residual blocks and global average pooling, as a small ResNet for pictures has them.
 
-    After He et al. 2015 (arXiv:1512.03385) and 2016 (arXiv:1603.05027); no squeeze-excitation, no attention.
-    Claimed for such networks on log-mel: about 75 to 80 %.
-
-    Parameters
-    ----------
-    n_classes : int
-    widths : sequence of int
-        Channels of each stage; each halves mels and frames.
-    depth : int >= 1
-        Blocks in a stage.
-    dropout : float in [0, 1)
-        Before the last layer.
+    After He et al. 2015 (arXiv:1512.03385) and 2016 (arXiv:1603.05027); no squeeze-excitation, no attention. Claimed
+    for such networks on log-mel: about 75 to 80 %. Each stage, of `depth` blocks and as many channels as `widths`
+    says, halves mels and frames.
     """
 
-    kind = "log_mel"
-
-    def __init__(self, *, n_classes=8, widths=(16, 32, 64, 128), depth=1, dropout=0.3):
+    def __init__(self, *, widths=(16, 32, 64, 128), depth=1, dropout=0.3):
         super().__init__()
         self.stem = nn.Conv2d(1, widths[0], 3, padding=1, bias=False)
-        stages = [
-            [PreActivationBlock(a, b, 2)] + [PreActivationBlock(b, b, 1) for _ in range(depth - 1)]
-            for a, b in pairwise((widths[0], *widths))
-        ]
-        self.blocks = nn.Sequential(*[block for stage in stages for block in stage])
+        blocks = []
+        for a, b in pairwise((widths[0], *widths)):
+            blocks.append(PreActivationBlock(a, b, 2))
+            blocks += [PreActivationBlock(b, b, 1) for _ in range(depth - 1)]
+        self.blocks = nn.Sequential(*blocks)
         self.bn = nn.BatchNorm2d(widths[-1])
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(widths[-1], n_classes)
+        self.head = nn.Linear(widths[-1], len(EMOTIONS))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, X):
-        """Score the emotions.
-
-        Parameters
-        ----------
-        X : torch.Tensor [shape=(n, 1, n_mels, n_frames)]
-            Scaled log-mel windows, from `sercore.features.to_windows`.
-
-        Returns
-        -------
-        logits : torch.Tensor [shape=(n, n_classes)]
-        """
         x = self.stem(X.contiguous(memory_format=torch.channels_last))  # (n, 16, 64, 176)   for X (n, 1, 64, 176)
         x = self.blocks(x)  # (n, 128, 4, 11)
         x = torch.relu(self.bn(x)).mean(dim=(2, 3))  # (n, 128)

@@ -7,22 +7,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from sercore.labels import EMOTIONS
+from sercore.models.trainable import Trainable
 
-def word_numbers(text, *, n_words=512, length=32):
-    """Turn a transcript into numbers by hashing its words, so that no vocabulary needs keeping.
 
-    Parameters
-    ----------
-    text : str
-    n_words : int >= 2
-        Size of the vocabulary; two words may share a number.
-    length : int
-        Words kept, the first ones.
+def word_numbers(text: str, *, n_words: int = 512, length: int = 32) -> np.ndarray:
+    """Turn a transcript into `length` numbers (int64) by hashing its words, so that no vocabulary needs keeping.
 
-    Returns
-    -------
-    numbers : np.ndarray [shape=(length,)]
-        int64: CRC-32 of each lower-cased word, folded into 1 to ``n_words - 1``; 0 is padding.
+    CRC-32 of each lower-cased word, folded into 1 to ``n_words - 1``, so that two words may share a number; 0 is padding.
     """
     words = re.findall(r"[\w']+", text.lower())[:length]
     numbers = np.zeros(length, dtype=np.int64)
@@ -31,44 +23,23 @@ def word_numbers(text, *, n_words=512, length=32):
     return numbers
 
 
-class TranscriptRNN(nn.Module):
+class TranscriptRNN(nn.Module, Trainable):
     """A word embedding, a gated recurrent unit (Cho et al. 2014, arXiv:1406.1078), one dense layer.
 
-    It stands for the text half of multimodal projects. On RAVDESS two sentences are spoken with all emotions, so
-    the words tell nothing and it must come out at chance, one in eight: what it scores above that is a fault of
-    the split or of the labels. For a corpus without transcripts, `sercore.transcripts.transcribe` writes them.
-
-    Parameters
-    ----------
-    n_words : int
-        Of `word_numbers`.
-    n_classes : int
-    embedding : int
-        Size of a word's vector.
-    hidden : int
-        Size of the recurrent state.
+    It stands for the text half of multimodal projects. On RAVDESS two sentences are spoken with all emotions, so the
+    words tell nothing and it must come out at chance, one in eight: what it scores above that is a fault of the split
+    or of the labels. It reads `word_numbers`; their padding does not change the answer.
     """
 
     kind = "words"
 
-    def __init__(self, *, n_words=512, n_classes=8, embedding=64, hidden=64):
+    def __init__(self, *, n_words=512, embedding=64, hidden=64):
         super().__init__()
         self.embed = nn.Embedding(n_words, embedding, padding_idx=0)
         self.gru = nn.GRU(embedding, hidden, batch_first=True)
-        self.head = nn.Linear(hidden, n_classes)
+        self.head = nn.Linear(hidden, len(EMOTIONS))
 
     def forward(self, X):
-        """Score the emotions.
-
-        Parameters
-        ----------
-        X : torch.Tensor of int64 [shape=(n, 1, length)]
-            From `word_numbers`; its padding does not change the answer.
-
-        Returns
-        -------
-        logits : torch.Tensor [shape=(n, n_classes)]
-        """
         words = X[:, 0]  # (n, 32)
         states, _ = self.gru(self.embed(words))  # (n, 32, 64)
         last = (words != 0).sum(dim=1).clamp(min=1) - 1  # (n,)   position of the last word, 0 if there is none

@@ -1,0 +1,71 @@
+"""corpora.corpus: what is said of a corpus, and the clip table that each of them is read into."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from sercore.audio import SUFFIXES
+from sercore.errors import CorpusError
+
+COLUMNS = (
+    "path", "clip", "corpus", "speaker", "sex", "emotion", "intensity", "statement", "repetition", "vocal_channel",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a corpus is, where it comes from, and what its file names say; all but the first three may be missing."""
+
+    name: str
+    title: str
+    #: Path -> fields of the clip table, by name; emotion None if it is none of our eight. Or `CorpusError`.
+    parse: Callable[[str | Path], dict]
+    url: str | None = None
+    doi: str | None = None
+    licence: str | None = None
+    citation: str | None = None
+    #: Clips of the whole corpus.
+    n_files: int | None = None
+    #: URL that the archives or the listing lie below; None if no program can fetch them.
+    home: str | None = None
+    #: How a person gets it, up to "into FOLDER"; None if there is nothing to fetch.
+    by_hand: str | None = None
+    #: Name -> size [bytes] and checksum, None where the home publishes none.
+    archives: dict[str, tuple[int | None, str | None]] = field(default_factory=dict)
+    #: Of a corpus that is published clip by clip: the list's place, and file -> name -> (place, size, checksum).
+    listing: str | None = None
+    read_listing: Callable[[str | Path], dict] | None = None
+    #: The corpus whose speakers these are, if not its own.
+    people: str | None = None
+    #: File stem -> what is wrong with the official file.
+    broken: dict[str, str] = field(default_factory=dict)
+    #: Vocal channel -> the official file stems.
+    expected_files: Callable[..., list[str]] | None = None
+    #: Path and its fields -> the official place without suffix, whatever the folder on disk. Or `CorpusError`.
+    official_path: Callable[[Path, dict], str] | None = None
+
+    def row(self, path: str | Path, place: str, fields: dict) -> dict:
+        """Make a row of the clip table: speaker and clip carry the corpus, and a clip is speech unless its fields differ."""
+        row = {"path": str(path), "clip": f"{self.name}/{place}", "corpus": self.name, "vocal_channel": "speech"}
+        return {**row, **fields, "speaker": f"{self.people or self.name}-{fields['speaker']}"}
+
+
+def clip_table(rows: list[dict]) -> pd.DataFrame:
+    """Make the clip table, sorted by speaker and file."""
+    clips = pd.DataFrame(rows, columns=list(COLUMNS))
+    # Text, also where a corpus has none of it.
+    clips = clips.astype(dict.fromkeys(("sex", "intensity", "statement"), clips["speaker"].dtype))
+    return clips.sort_values(["speaker", "path"], kind="stable", ignore_index=True)
+
+
+def sound_files(root: Path) -> list[Path]:
+    """List the files with a sound's suffix, in all folders below one."""
+    return sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def check_code(what: str, code: str, known: Collection[str], *, name: str, expected: str | None = None) -> None:
+    """Refuse a code of a file name that is none of the corpus's."""
+    if code not in known:
+        raise CorpusError(f"Bad {what} {code!r} in {name}: expected {expected or f'one of {list(known)}'}.")

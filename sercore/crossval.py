@@ -1,0 +1,347 @@
+"""crossval: train by a recipe and score over the folds of a protocol; every score is recorded."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+from torch import nn
+
+from sercore import settings
+from sercore.cache import extract
+from sercore.dataset import TrainingSet
+from sercore.errors import ConfigError
+from sercore.evaluate import PROBA_COLUMNS, fit_temperature, on_shared_labels, scores, targets_of
+from sercore.models import MODELS, Ensemble, count_parameters, predict_logits, save_checkpoint
+from sercore.models.transcript_rnn import word_numbers
+from sercore.outliers import fit_outliers
+from sercore.recipes import Recipe
+from sercore.records import KEYS, SCORE_COLUMNS, corpora_of, record, results_dir_of
+from sercore.splits import Fold, hold_out_validation, make_folds
+from sercore.train import FitResult, fit, processes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The clips that can be used, with a feature of each, and features of its augmented copies."""
+
+    clips: pd.DataFrame
+    features: list
+    copies: list | None = None
+
+    def at(self, rows: np.ndarray) -> list:
+        """Give the features of some rows."""
+        return [self.features[i] for i in rows]
+
+
+def prepare(clips: pd.DataFrame, *, recipe: Recipe = Recipe(), progress: bool = True) -> Prepared:
+    """Compute the features of all clips and of their copies, leaving out clips that cannot be used.
+
+    Copies are computed for every clip, and used only where it is a training clip.
+    """
+    kind, copies = MODELS[recipe.model].kind, None
+    if kind == "words":
+        if missing := clips["statement"].isna().sum():
+            raise ConfigError(
+                f"No statement of {missing} of {len(clips)} clips, which {recipe.model} reads: expected what is said "
+                "in the column `statement`; notebook 07 shows how Whisper writes it."
+            )
+        return Prepared(clips, [word_numbers(text) for text in clips["statement"]])
+    options = {"config": recipe.features, "kind": kind, "progress": progress}
+    with processes().main_process_first():  # the others then find everything in the cache
+        features = extract(clips, on_error="warn", **options)
+        usable = [feature is not None for feature in features]
+        clips = clips[usable].reset_index(drop=True)
+        features = [feature for feature in features if feature is not None]
+        if recipe.copies:
+            copies = extract(clips, augment=recipe.augment, copies=recipe.copies, **options)
+    return Prepared(clips, features, copies)
+
+
+def training_set(prepared: Prepared, rows: np.ndarray, *, recipe: Recipe = Recipe()) -> TrainingSet:
+    """Make some of the prepared clips into a training set, varied as the recipe says."""
+    clips = prepared.clips.iloc[rows]
+    return TrainingSet(
+        prepared.at(rows),
+        targets_of(clips),
+        copies=[prepared.copies[i] for i in rows] if prepared.copies else None,
+        config=recipe.features,
+        augmented_share=recipe.augmented_share,
+        warp=recipe.warp,
+        max_bands=recipe.max_bands,
+        max_frames=recipe.max_frames,
+        groups=pd.factorize(clips["corpus"])[0] if clips["corpus"].nunique() > 1 else None,
+        seed=recipe.train.seed,
+    )
+
+
+def train_fold(
+    prepared: Prepared, fold: Fold, *, recipe: Recipe = Recipe(), run_dir: str | Path | None = None, on_epoch=None,
+    progress: bool = True,
+) -> FitResult:  # fmt: skip
+    """Train on one fold's training clips, choosing the epoch by its validation clips; as `sercore.train.fit`."""
+    return fit(
+        recipe.model,
+        training_set(prepared, fold.train, recipe=recipe),
+        prepared.at(fold.val),
+        targets_of(prepared.clips)[fold.val],
+        config=recipe.train,
+        feature_config=recipe.features,
+        model_config=recipe.model_config,
+        run_dir=run_dir,
+        on_epoch=on_epoch,
+        progress=progress,
+    )
+
+
+def train_and_refit(
+    prepared: Prepared, fold: Fold, *, recipe: Recipe = Recipe(), run_dir: str | Path | None = None,
+    progress: bool = True,
+) -> tuple[nn.Module, dict]:  # fmt: skip
+    """Train with validation speakers held out, then anew with them: every speaker that may be used is used.
+
+    The first training, which `Recipe.calibrate` can leave out, says how long to train (the whole schedule or, where
+    early stopping struck, up to the best epoch), and scores clips that it was not trained on, by the weights of that
+    epoch: the temperature is for these scores.
+
+    Returns
+    -------
+    model : torch.nn.Module
+    facts : dict
+        ``val_logits`` (None without a first training) and ``val_uar``; ``epochs`` and ``minutes`` of the second
+        training, ``first_minutes``, and what `FitResult.facts` says of it.
+    """
+    folder = Path(run_dir) if run_dir else None
+    seed, schedule = recipe.train.seed, recipe.train
+    facts = {"val_logits": None, "val_uar": None, "first_minutes": 0.0}
+    if recipe.calibrate:
+        first_dir = folder / f"validation_seed{seed}" if folder else None
+        first = train_fold(prepared, fold, recipe=recipe, run_dir=first_dir, progress=progress)
+        if first.stopped_early:
+            schedule = replace(schedule, epochs=first.best_epoch)
+        scored = first.model if first.stopped_early else first.last
+        val_logits = logits_of([scored], prepared, fold.val, recipe=recipe)
+        facts = {
+            "val_logits": val_logits,
+            "val_uar": first.history["val_uar"].max(),
+            "first_minutes": first.minutes,
+        }
+    second = fit(
+        recipe.model,
+        training_set(prepared, np.sort(np.concatenate([fold.train, fold.val])), recipe=recipe),
+        config=schedule,
+        feature_config=recipe.features,
+        model_config=recipe.model_config,
+        run_dir=folder / f"seed{seed}" if folder else None,
+        progress=progress,
+    )
+    facts |= {"epochs": len(second.history), "minutes": second.minutes}
+    return second.model, facts | second.facts
+
+
+def train_members(
+    prepared: Prepared, fold: Fold, *, recipe: Recipe, seeds: tuple[int, ...], run_dir: Path | None = None,
+    progress: bool = True,
+) -> list[tuple[nn.Module, dict]]:  # fmt: skip
+    """Train a network for each seed, as `train_and_refit` does."""
+    options = {"run_dir": run_dir, "progress": progress}
+    return [train_and_refit(prepared, fold, recipe=recipe.seeded(seed), **options) for seed in seeds]
+
+
+def assemble(networks: list[nn.Module], recipe: Recipe) -> tuple[str, dict, nn.Module]:
+    """Let networks answer together, at the tempos of their recipe: name and options for `build_model`, and the model.
+
+    A single network at the clip's own tempo is given back as it is.
+    """
+    if len(networks) == 1 and recipe.tempos == (1.0,):
+        return recipe.model, recipe.model_config, networks[0]
+    config = {"member": recipe.model, "n_members": len(networks), "tempos": recipe.tempos, **recipe.model_config}
+    model = Ensemble(**config)
+    model.members = nn.ModuleList(networks)
+    return "ensemble", config, model.eval()
+
+
+def logits_of(networks: list[nn.Module], prepared: Prepared, rows: np.ndarray, *, recipe: Recipe) -> np.ndarray:
+    """Score some of the prepared clips by networks that answer together, [shape=(n, 8)]."""
+    _, _, model = assemble(networks, recipe)
+    return predict_logits(model, prepared.at(rows), config=recipe.features)
+
+
+def temperature_of(members: list[tuple[nn.Module, dict]], y_true: np.ndarray) -> float:
+    """Fit the temperature of networks that answer together, on validation clips that none was trained on."""
+    logits = [facts["val_logits"] for _, facts in members]
+    return 1.0 if logits[0] is None else fit_temperature(np.mean(logits, axis=0), y_true)
+
+
+def cross_validate(
+    clips: pd.DataFrame, *, protocol: str = "speaker_5fold", recipe: Recipe = Recipe(),
+    seeds: tuple[int, ...] = (settings.SEED,), folds: list[str] | None = None, results_dir: str | Path | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """Train and evaluate over the folds of a protocol, recording scores and out-of-fold probabilities.
+
+    A killed run resumes: finished folds are read from the runs folder, and the fold it was in goes on at its epoch.
+    With several seeds, their networks are also scored together, by the mean of their logits.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        A clip table.
+    protocol : str
+        One of `sercore.splits.PROTOCOLS` or `ACROSS_CORPORA`.
+    recipe : Recipe
+    seeds : sequence of int
+        Each trains a network a fold. The folds and their validation speakers are the same for all.
+    folds : list of str, optional
+        Names of the folds to run; default all.
+    results_dir : str or Path, optional
+        Default: as `sercore.records.results_dir_of`. On a corpus that was left out, scores are those
+        `sercore.evaluate.on_shared_labels`.
+    progress : bool
+
+    Returns
+    -------
+    table : pd.DataFrame
+        `sercore.records.SCORE_COLUMNS`, one row a fold and seed, then one of the seeds together.
+
+    Raises
+    ------
+    ConfigError
+        If a fold or the protocol is not known.
+
+    Examples
+    --------
+    >>> table = cross_validate(load_corpus("ravdess"), recipe=recipe_for("warped"), seeds=(0, 1, 2))
+    >>> table.groupby("n_members")["uar"].mean()
+    """
+    results_dir = results_dir_of(clips, results_dir)
+    prepared = prepare(clips, recipe=recipe, progress=progress)
+    clips, targets = prepared.clips, targets_of(prepared.clips)
+    runs, rows = runs_dir_of(clips, recipe) / protocol, []
+    for fold in folds_of(clips, protocol, recipe=recipe, names=folds):
+        run_dir = runs / f"fold{fold.name}"
+        members = train_members(prepared, fold, recipe=recipe, seeds=seeds, run_dir=run_dir, progress=progress)
+        groups = [(seed, [member]) for seed, member in zip(seeds, members, strict=True)]
+        if len(members) > 1:
+            groups.append((min(seeds), members))
+        for seed, group in groups:
+            logits = logits_of([network for network, _ in group], prepared, fold.test, recipe=recipe)
+            proba = softmax(logits / (temperature := temperature_of(group, targets[fold.val])), axis=1)
+            row = {"corpora": corpora_of(clips), "protocol": protocol, "fold": fold.name, "seed": seed}
+            row |= {"model": recipe.model, "recipe": recipe.name, "n_members": len(group), "transductive": False}
+            row |= _facts_of(group) | _scores_of(clips, proba, fold, protocol)
+            rows.append(_recorded(row, clips.iloc[fold.test], proba, temperature, results_dir))
+            logger.info("fold %s, seed %s, %d networks: UAR %.3f", fold.name, seed, len(group), row["uar"])
+    return pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
+
+
+def folds_of(
+    clips: pd.DataFrame, protocol: str, *, recipe: Recipe = Recipe(), names: list[str] | None = None
+) -> list[Fold]:
+    """Divide a clip table, and give the folds of some names; ConfigError if one is not there."""
+    folds = make_folds(clips, protocol, n_val_speakers=recipe.n_val_speakers)
+    if unknown := set(names or ()) - {fold.name for fold in folds}:
+        raise ConfigError(f"Bad folds {sorted(unknown)} of {protocol}: expected some of {[f.name for f in folds]}.")
+    return [fold for fold in folds if names is None or fold.name in names]
+
+
+def _facts_of(group):
+    """What the trainings of networks that answer together say of themselves."""
+    networks, facts = zip(*group, strict=True)
+    told = {key: facts[0][key] for key in ("pretrained", "val_uar", "epochs", "device", "precision", "threads")}
+    sums = {"parameters": sum(map(count_parameters, networks)), "minutes": sum(fact["minutes"] for fact in facts)}
+    return told | sums | {key: facts[0][key] for key in ("processor", "commit")}
+
+
+def _scores_of(clips, proba, fold, protocol):
+    truth = targets_of(clips)[fold.test]
+    if protocol == "leave_one_corpus_out":
+        trained_on = clips["emotion"].drop(fold.test).unique()
+        proba, truth = on_shared_labels(proba, truth, trained_on=trained_on)
+    return {"n_test": len(fold.test)} | scores(truth, proba.argmax(axis=1))
+
+
+def _recorded(row, clips, proba, temperature, results_dir):
+    """Record a fold's probabilities, then its scores, which say where these are."""
+    parts = [row[key] for key in ("corpora", "protocol", "model", "recipe", "n_members")]
+    parts += [f"seed{row['seed']}", *(["pretrained"] if row["pretrained"] else [])]
+    row["answers"] = "-".join(map(str, parts)) + ".csv"
+    answers = pd.DataFrame(proba, columns=PROBA_COLUMNS).round(6)
+    answers.insert(0, "clip", clips["clip"].to_numpy())
+    answers.insert(1, "fold", row["fold"])
+    answers.insert(2, "temperature", round(temperature, 4))
+    record(results_dir / "out_of_fold" / row["answers"], answers, keys=("clip",))
+    record(results_dir / "scores.csv", pd.DataFrame([row])[list(SCORE_COLUMNS)], keys=KEYS["scores"])
+    return row
+
+
+def runs_dir_of(clips: pd.DataFrame, recipe: Recipe) -> Path:
+    """Name the folder of a recipe's runs: the same data and recipe find them again, whatever the seed."""
+    return settings.runs_dir() / f"{recipe.model}_{corpora_of(clips)}_{recipe.key}"
+
+
+def train_final(
+    clips: pd.DataFrame, path: str | Path, *, recipe: Recipe = Recipe(), seeds: tuple[int, ...] = (settings.SEED,),
+    info: dict | None = None, progress: bool = True,
+) -> dict:  # fmt: skip
+    """Train on every speaker, and write a checkpoint ready for prediction.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+    path : str or Path
+        Where the ``.safetensors`` file goes; the state of the run is kept beside it, in a folder ending in ``.run``.
+    recipe : Recipe
+    seeds : sequence of int
+        More than one make an ensemble of as many members.
+    info : dict, optional
+        What the checkpoint should say of itself besides how it was trained.
+    progress : bool
+
+    Returns
+    -------
+    facts : dict
+        What the checkpoint says of itself.
+
+    Examples
+    --------
+    >>> train_final(load_corpus("ravdess"), "model.safetensors", seeds=(0, 1, 2))
+    """
+    path = Path(path)
+    recipe = replace(recipe, calibrate=True)
+    prepared = prepare(clips, recipe=recipe, progress=progress)
+    clips = prepared.clips
+    fold = hold_out_validation(clips, n_val_speakers=recipe.n_val_speakers, seed=settings.SEED)
+    run_dir = path.with_suffix(".run")
+    members = train_members(prepared, fold, recipe=recipe, seeds=seeds, run_dir=run_dir, progress=progress)
+    name, model_config, model = assemble([network for network, _ in members], recipe)
+    facts = {
+        "corpus": corpora_of(clips),
+        "train_speakers": sorted(clips["speaker"].unique()),
+        "n_train_clips": len(clips),
+        "temperature_from": sorted(clips["speaker"].iloc[fold.val].unique()),
+        "recipe": recipe.name,
+        "seeds": list(seeds),
+        **_facts_of(members),
+    }
+    facts["minutes"] += sum(fact["first_minutes"] for _, fact in members)
+    facts |= info or {}
+    outliers = None
+    if MODELS[recipe.model].kind == "log_mel":
+        outliers = fit_outliers(prepared.features, clips["speaker"])
+    if processes().is_main_process:
+        save_checkpoint(
+            path,
+            model,
+            name=name,
+            model_config=model_config,
+            feature_config=recipe.features,
+            temperature=temperature_of(members, targets_of(clips)[fold.val]),
+            info=facts,
+            outliers=outliers,
+        )
+    return facts

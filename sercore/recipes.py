@@ -1,0 +1,135 @@
+"""recipes: everything that makes a training but the data, the division and the seed; by name."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+
+from sercore import settings
+from sercore.augment import SpectrogramWarp, WaveformAugment
+from sercore.errors import ConfigError
+from sercore.features import FeatureConfig
+from sercore.models import MODELS, all_options
+from sercore.train import TrainConfig
+
+#: Test-time augmentation: a clip as it is, a tenth slower and a tenth faster, as far as a warp goes in training.
+TEMPOS = (0.9, 1.0, 1.1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that makes a training, but the data, the division and the seed.
+
+    Attributes
+    ----------
+    name : str
+        Key of `RECIPES`, recorded with the scores.
+    model, model_config : str, dict
+        Key of `sercore.models.MODELS`, and options of the architecture.
+    features : FeatureConfig
+    augment, copies, augmented_share : WaveformAugment, int, float in [0, 1]
+        How copies of training clips are varied, how many each clip has, and how often one stands in for it.
+    warp : SpectrogramWarp, optional
+        Varies every training window anew each epoch, copies too.
+    max_bands, max_frames : int
+        Of the masks.
+    n_val_speakers : int
+    tempos : tuple of float
+        At which a clip is scored, as `sercore.models.Ensemble` says.
+    calibrate : bool
+        Train twice a fold, the first time with validation speakers held out, for the temperature.
+    train : TrainConfig
+    """
+
+    name: str = "standard"
+    model: str = "cnn"
+    model_config: dict = field(default_factory=dict)
+    features: FeatureConfig = FeatureConfig()
+    augment: WaveformAugment = WaveformAugment()
+    copies: int = 6
+    augmented_share: float = 0.5
+    warp: SpectrogramWarp | None = None
+    max_bands: int = 8
+    max_frames: int = 20
+    n_val_speakers: int = 4
+    tempos: tuple = (1.0,)
+    calibrate: bool = True
+    train: TrainConfig = TrainConfig()
+
+    @property
+    def key(self) -> str:
+        """Short fingerprint of what is trained, for names of folders; the seed is no part of it."""
+        settled = asdict(self.seeded(settings.SEED))
+        settled["model_config"] = all_options(self.model, self.model_config)
+        del settled["calibrate"], settled["name"], settled["tempos"]
+        return hashlib.blake2b(json.dumps(settled, sort_keys=True).encode(), digest_size=4).hexdigest()
+
+    def seeded(self, seed: int) -> "Recipe":
+        """Give the same recipe with another seed."""
+        return replace(self, train=replace(self.train, seed=seed))
+
+
+#: What a name changes in the standard recipe. What is never seen twice takes longer to learn, so "warped" trains twice
+#: as long. "any_voice" is for voices, rooms and microphones of no corpus at hand: no copies, whose kinds of change the
+#: warp has too, and a third of the epochs, after which a network begins to know its own speakers too well.
+RECIPES = {
+    "standard": {},
+    "warped": {
+        "warp": SpectrogramWarp(),
+        "tempos": TEMPOS,
+        "train": TrainConfig(epochs=120, patience=120),
+    },
+    "any_voice": {
+        "features": FeatureConfig(level="clip"),
+        "copies": 0,
+        "train": TrainConfig(epochs=20),
+        "warp": SpectrogramWarp(
+            max_gain_db=3.0, equalizer_db=6.0, channel_share=0.4, max_shift_bands=3.0, max_stretch=0.15
+        ),
+    },
+}
+#: What a design needs whatever the recipe: two take four to seven times as long as the house CNN for an epoch, and
+#: vectors have no tempo.
+DESIGNS = {
+    "cnn_transformer": {"train": TrainConfig(epochs=30)},
+    "resnet18": {"train": TrainConfig(epochs=20), "model_config": {"pretrained": True}},
+    "conv1d": {"tempos": (1.0,)},
+    "functionals_svm": {"tempos": (1.0,)},
+    "transcript_rnn": {"tempos": (1.0,)},
+}
+#: Few clips make few steps: smaller batches, and a running mean of the weights with a shorter memory.
+SMOKE = {"epochs": 8, "batch_size": 16, "ema_decay": 0.9}
+
+
+def recipe_for(name: str = "standard", *, model: str = "cnn", profile: str | None = None, **changes) -> Recipe:
+    """Give a documented recipe in a profile.
+
+    Parameters
+    ----------
+    name : str
+        A key of `RECIPES`.
+    model : str
+        A design, trained as the house CNN is but for what `DESIGNS` says, and without a temperature.
+    profile : {"full", "smoke"}, optional
+        Default: `settings.profile()`. "smoke" trains a few epochs on the synthetic corpus.
+    **changes
+        Other fields of `Recipe`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no recipe or design of that name.
+
+    Examples
+    --------
+    >>> recipe_for("warped", profile="full").train.epochs
+    120
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"Bad recipe {name!r}: expected one of {list(RECIPES)}.")
+    if model not in (designs := sorted(set(MODELS) - {"ensemble"})):
+        raise ConfigError(f"Bad model {model!r}: expected one of {designs}; several seeds make an ensemble.")
+    options = {"calibrate": model == "cnn"} | RECIPES[name] | DESIGNS.get(model, {}) | changes
+    recipe = Recipe(name=name, model=model, **options)
+    if (profile or settings.profile()) == "full":
+        return recipe
+    return replace(recipe, copies=min(recipe.copies, 1), n_val_speakers=2, train=replace(recipe.train, **SMOKE))
