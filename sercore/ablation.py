@@ -73,13 +73,9 @@ def ablate(
 ) -> pd.DataFrame:  # fmt: skip
     """Train variants of a recipe and score each on validation speakers, recording them in ablation.csv.
 
-    Every fold of `speaker_5fold` gives up its test speakers altogether; of its others, `recipe.n_val_speakers`
-    are scored, with the weights of the last epoch.
-
-    Returns
-    -------
-    table : pd.DataFrame
-        ``corpora, variant, fold, seed, uar, loss, parameters, minutes`` and what a training says of itself.
+    Every fold of `speaker_5fold` gives up its test speakers altogether; of its others, `recipe.n_val_speakers` are
+    scored, with the weights of the last epoch. One row a variant, fold and seed has ``uar, loss, parameters, minutes``
+    and what a training says of itself.
     """
     known, rows = ablation_variants(recipe), []
     results_dir = results_dir_of(clips, results_dir)
@@ -113,12 +109,8 @@ def ablation_differences(table: pd.DataFrame, *, reference: str = "recipe") -> p
     """Compare variants with the recipe, fold by fold, the best first.
 
     The recipe's UAR on a fold is the mean over its seeds: all variants lean on it, so it should be steadier than they.
-
-    Returns
-    -------
-    differences : pd.DataFrame
-        ``variant, difference`` (mean UAR minus the reference's on the same fold), ``error`` (standard error of that
-        mean) and ``n`` (the variant's folds and seeds).
+    ``difference`` is the mean UAR minus the recipe's on the same folds, ``error`` the standard error of that mean,
+    and ``n`` counts the variant's folds and seeds.
     """
     uar = table.pivot_table(index=["fold", "seed"], columns="variant", values="uar")
     if reference not in uar:

@@ -84,20 +84,19 @@ def _numbers(seeds):
     return tuple(map(int, seeds.split(",")))
 
 
-def _recipe(clips, name="standard", model="cnn", epochs=None):
+def _setting(corpus, root, *, recipe="standard", model="cnn", epochs=None, trial=False):
+    """Give clips and recipe, and where the scores go: a trial must not take the place of documented ones."""
     from sercore.recipes import recipe_for
-
-    profile = settings.chosen_profile() or ("smoke" if "synthetic" in set(clips["corpus"]) else "full")
-    recipe = recipe_for(name, model=model, profile=profile)
-    return recipe if epochs is None else replace(recipe, train=replace(recipe.train, epochs=epochs))
-
-
-def _results_dir(clips, *, trial):
-    """Keep data/results for the documented recipe on the whole corpus: a trial must not take its scores' place."""
     from sercore.records import results_dir_of
 
-    trial = trial or settings.chosen_profile() == "smoke"
-    return results_dir_of(clips, settings.runs_dir() / "trial_results" if trial else None)
+    clips = _load(corpus, root)
+    profile = settings.chosen_profile() or ("smoke" if "synthetic" in set(clips["corpus"]) else "full")
+    options = recipe_for(recipe, model=model, profile=profile)
+    if epochs is not None:
+        options = replace(options, train=replace(options.train, epochs=epochs))
+    trial = trial or root or epochs or settings.chosen_profile() == "smoke"
+    folder = results_dir_of(clips, settings.runs_dir() / "trial_results" if trial else None)
+    return clips, {"recipe": options, "results_dir": folder}
 
 
 def _predictor(checkpoint):
@@ -111,6 +110,11 @@ def _predictor(checkpoint):
 def _show(table):
     formats = {name: lambda share: f"{100 * share:.1f}" for name in ("confidence", *EMOTIONS) if name in table}
     typer.echo(table.to_string(index=False, formatters=formats, float_format="%.3f", na_rep="-"))
+
+
+def _recorded(table, options):
+    _show(table)
+    typer.echo(f"Recorded in {options['results_dir']}", err=True)
 
 
 def _write(table, csv):
@@ -186,24 +190,20 @@ def timeline(file: Path, hop_s: float = 1.0, checkpoint: Checkpoint = "any_voice
 
 @app.command()
 def train(
-    corpus: Corpus = None,
-    root: Root = None,
-    out: Path = Path("model.safetensors"),
-    model: Model = "cnn",
-    epochs: Epochs = None,
-    seeds: Seeds = "0",
-    recipe: Name = "standard",
+    corpus: Corpus = None, root: Root = None, out: Path = Path("model.safetensors"), model: Model = "cnn",
+    epochs: Epochs = None, seeds: Seeds = "0", recipe: Name = "standard",
     hold_out: Annotated[str, _option("Speakers to leave out: ravdess-01,ravdess-02.")] = "",
-):
+):  # fmt: skip
     """Train on every speaker, and write a checkpoint; several seeds make an ensemble. A killed run resumes."""
     from sercore.crossval import train_final
 
-    seeds, clips = _numbers(seeds), _load(corpus, root)
+    seeds = _numbers(seeds)
+    clips, options = _setting(corpus, root, recipe=recipe, model=model, epochs=epochs)
     left_out = set(_list(hold_out) or ())
     if unknown := left_out - set(clips["speaker"]):
         raise ConfigError(f"Bad speakers {sorted(unknown)}: expected some of {sorted(clips['speaker'].unique())}.")
     clips = clips[~clips["speaker"].isin(left_out)].reset_index(drop=True)
-    facts = train_final(clips, out, recipe=_recipe(clips, recipe, model, epochs), seeds=seeds)
+    facts = train_final(clips, out, recipe=options["recipe"], seeds=seeds)
     typer.echo(f"{out}: trained on {len(facts['train_speakers'])} speakers in {facts['minutes']:.1f} minutes.")
     typer.echo("How good such a model is on unseen speakers: `sercore crossval`.")
 
@@ -248,40 +248,30 @@ def evaluate(
 
 @app.command()
 def crossval(
-    model: Model = "cnn",
-    corpus: Corpus = None,
-    root: Root = None,
-    protocol: str = "speaker_5fold",
-    seeds: Seeds = "0",
-    folds: Some = None,
-    epochs: Epochs = None,
-    recipe: Name = "standard",
-):
+    model: Model = "cnn", corpus: Corpus = None, root: Root = None, protocol: str = "speaker_5fold",
+    seeds: Seeds = "0", folds: Some = None, epochs: Epochs = None, recipe: Name = "standard",
+):  # fmt: skip
     """Train and test over the folds of a protocol; several seeds also as an ensemble. A killed run resumes."""
-    from sercore import records
+    from sercore import compare, records
     from sercore.crossval import cross_validate
     from sercore.splits import LEAKY
 
-    seeds, clips = _numbers(seeds), _load(corpus, root)
-    results_dir, options = _results_dir(clips, trial=root or epochs), _recipe(clips, recipe, model, epochs)
-    table = cross_validate(
-        clips, protocol=protocol, recipe=options, seeds=seeds, folds=_list(folds), results_dir=results_dir
-    )
+    seeds = _numbers(seeds)
+    clips, options = _setting(corpus, root, recipe=recipe, model=model, epochs=epochs)
+    table = cross_validate(clips, protocol=protocol, seeds=seeds, folds=_list(folds), **options)
     _show(table[["fold", "seed", "n_members", "n_test", "accuracy", "uar", "macro_f1", "val_uar", "epochs", "minutes"]])
     for _, rows in table.groupby("n_members"):
-        # The deviation is that between folds; seeds are averaged within each first.
-        by_fold = rows.groupby("fold")[["accuracy", "uar"]].mean()
-        name = records.label(rows.iloc[0])
-        for metric, values in by_fold.items():
-            typer.echo(f"{name}: {metric:8s} {values.mean():.3f} ± {values.std():.3f} over {len(values)} folds")
+        for metric, (mean, deviation) in compare.over_folds(rows)[["accuracy", "uar"]].items():
+            spread = f"{mean:.3f} ± {deviation:.3f} over {rows['fold'].nunique()} folds"
+            typer.echo(f"{records.label(rows.iloc[0])}: {metric:8s} {spread}")
     if protocol == LEAKY:
+        where = {"model": model, "recipe": recipe, "n_members": 1, "results_dir": options["results_dir"]}
         try:
-            where = {"model": model, "recipe": recipe, "n_members": 1, "results_dir": results_dir}
             honest = f"{records.read_scores(clips, **where)['uar'].mean():.3f}"
         except ConfigError:
             honest = "unknown, run `sercore crossval`"
         typer.echo(f"leaky: the test speakers were in the training. UAR of one network on unseen speakers: {honest}")
-    typer.echo(f"Recorded in {results_dir}", err=True)
+    typer.echo(f"Recorded in {options['results_dir']}", err=True)
 
 
 @app.command()
@@ -292,12 +282,10 @@ def ablate(
     """Train variants of the recipe, scored on validation speakers alone. A killed run resumes."""
     from sercore import ablation
 
-    seeds, clips = _numbers(seeds), _load(corpus, root)
-    results_dir, recipe = _results_dir(clips, trial=root or epochs), _recipe(clips, epochs=epochs)
-    options = {"variants": _list(variants), "folds": _list(folds), "results_dir": results_dir}
-    table = ablation.ablate(clips, recipe=recipe, seeds=seeds, **options)
-    _show(table.groupby("variant", sort=False)[["uar", "loss", "minutes"]].mean().reset_index())
-    typer.echo(f"Recorded in {results_dir}", err=True)
+    seeds = _numbers(seeds)
+    clips, options = _setting(corpus, root, epochs=epochs)
+    table = ablation.ablate(clips, variants=_list(variants), seeds=seeds, folds=_list(folds), **options)
+    _recorded(table.groupby("variant", sort=False)[["uar", "loss", "minutes"]].mean().reset_index(), options)
 
 
 @app.command()
@@ -308,10 +296,9 @@ def noise(
     """Score the networks of `sercore crossval` on unseen speakers in white noise and babble."""
     from sercore import robustness
 
-    seeds, clips = _numbers(seeds), _load(corpus, root)
-    results_dir, options = _results_dir(clips, trial=root or epochs), _recipe(clips, recipe, model, epochs)
-    _show(robustness.noise_robustness(clips, recipe=options, seeds=seeds, results_dir=results_dir))
-    typer.echo(f"Recorded in {results_dir}", err=True)
+    seeds = _numbers(seeds)
+    clips, options = _setting(corpus, root, recipe=recipe, model=model, epochs=epochs)
+    _recorded(robustness.noise_robustness(clips, seeds=seeds, **options), options)
 
 
 @app.command()
@@ -319,13 +306,11 @@ def matrix(corpus: Corpus = None, model: Model = "cnn", recipe: Name = "any_voic
     """Train on each of several corpora alone, and test on every one; on its own by speaker."""
     from sercore import robustness
 
-    clips = _load(corpus, None)
+    clips, options = _setting(corpus, None, recipe=recipe, model=model, epochs=epochs)
     if clips["corpus"].nunique() < 2:
         raise ConfigError(f"Bad corpus {corpus!r}: expected several, such as ravdess+tess+emodb.")
-    results_dir, options = _results_dir(clips, trial=epochs), _recipe(clips, recipe, model, epochs)
-    table = robustness.corpus_matrix(clips, recipe=options, results_dir=results_dir)
-    _show(table.pivot(index="trained_on", columns="tested_on", values="uar").reset_index())
-    typer.echo(f"Recorded in {results_dir}", err=True)
+    table = robustness.corpus_matrix(clips, **options)
+    _recorded(table.pivot(index="trained_on", columns="tested_on", values="uar").reset_index(), options)
 
 
 @app.command()
@@ -334,11 +319,24 @@ def transfer(corpus: str, root: Root = None, checkpoint: Checkpoint = "ravdess")
     from sercore import robustness
     from sercore.predict import VARIANTS
 
-    clips = _load(corpus, root)
-    results_dir = _results_dir(clips, trial=root or checkpoint not in VARIANTS)
-    table = robustness.transfer(clips, VARIANTS.get(checkpoint, checkpoint), results_dir=results_dir)
-    _show(table.T.reset_index())
-    typer.echo(f"Recorded in {results_dir}", err=True)
+    clips, options = _setting(corpus, root, trial=checkpoint not in VARIANTS)
+    table = robustness.transfer(clips, VARIANTS.get(checkpoint, checkpoint), results_dir=options["results_dir"])
+    _recorded(table.T.reset_index(), options)
+
+
+@app.command()
+def deletion(
+    corpus: Corpus = None, root: Root = None, checkpoint: Checkpoint = "ravdess", n_clips: int = 24, seed: int = 0
+):
+    """Test what a network listened to: how fast its answer falls when the most important cells are silenced first."""
+    from sercore import explain
+    from sercore.predict import VARIANTS
+
+    clips, options = _setting(corpus, root, trial=checkpoint not in VARIANTS)
+    table = explain.deletion_areas(
+        clips, _predictor(checkpoint), n_clips=n_clips, seed=seed, results_dir=options["results_dir"]
+    )
+    _recorded(table, options)
 
 
 @app.command()

@@ -79,76 +79,51 @@ def training_set(prepared: Prepared, rows: np.ndarray, *, recipe: Recipe = Recip
     )
 
 
-def train_fold(
-    prepared: Prepared, fold: Fold, *, recipe: Recipe = Recipe(), run_dir: str | Path | None = None, on_epoch=None,
-    progress: bool = True,
-) -> FitResult:  # fmt: skip
-    """Train on one fold's training clips, choosing the epoch by its validation clips; as `sercore.train.fit`."""
-    return fit(
-        recipe.model,
-        training_set(prepared, fold.train, recipe=recipe),
-        prepared.at(fold.val),
-        targets_of(prepared.clips)[fold.val],
-        config=recipe.train,
-        feature_config=recipe.features,
-        model_config=recipe.model_config,
-        run_dir=run_dir,
-        on_epoch=on_epoch,
-        progress=progress,
-    )
+def _fit(prepared, rows, recipe, *validation, **options) -> FitResult:
+    train_set = training_set(prepared, rows, recipe=recipe)
+    options |= {"feature_config": recipe.features, "model_config": recipe.model_config}
+    return fit(recipe.model, train_set, *validation, config=recipe.train, **options)
+
+
+def train_fold(prepared: Prepared, fold: Fold, *, recipe: Recipe = Recipe(), **options) -> FitResult:
+    """Train on a fold's training clips, choosing the epoch by its validation clips; options as in `train.fit`."""
+    validation = prepared.at(fold.val), targets_of(prepared.clips)[fold.val]
+    return _fit(prepared, fold.train, recipe, *validation, **options)
 
 
 def train_and_refit(
-    prepared: Prepared, fold: Fold, *, recipe: Recipe = Recipe(), run_dir: str | Path | None = None,
-    progress: bool = True,
-) -> tuple[nn.Module, dict]:  # fmt: skip
+    prepared: Prepared, fold: Fold, *, recipe: Recipe = Recipe(), run_dir: Path | None = None, progress: bool = True
+) -> tuple[nn.Module, dict]:
     """Train with validation speakers held out, then anew with them: every speaker that may be used is used.
 
     The first training, which `Recipe.calibrate` can leave out, says how long to train (the whole schedule or, where
     early stopping struck, up to the best epoch), and scores clips that it was not trained on, by the weights of that
-    epoch: the temperature is for these scores.
-
-    Returns
-    -------
-    model : torch.nn.Module
-    facts : dict
-        ``val_logits`` (None without a first training) and ``val_uar``; ``epochs`` and ``minutes`` of the second
-        training, ``first_minutes``, and what `FitResult.facts` says of it.
+    epoch: the temperature is for these scores. With the network come ``val_logits`` (None without a first training),
+    ``val_uar``, ``epochs``, ``minutes``, ``first_minutes``, and what `FitResult.facts` says.
     """
-    folder = Path(run_dir) if run_dir else None
-    seed, schedule = recipe.train.seed, recipe.train
+    seed = recipe.train.seed
     facts = {"val_logits": None, "val_uar": None, "first_minutes": 0.0}
+    options = {"progress": progress}
     if recipe.calibrate:
-        first_dir = folder / f"validation_seed{seed}" if folder else None
-        first = train_fold(prepared, fold, recipe=recipe, run_dir=first_dir, progress=progress)
+        first_dir = run_dir and run_dir / f"validation_seed{seed}"
+        first = train_fold(prepared, fold, recipe=recipe, run_dir=first_dir, **options)
+        scored = first.last
         if first.stopped_early:
-            schedule = replace(schedule, epochs=first.best_epoch)
-        scored = first.model if first.stopped_early else first.last
-        val_logits = logits_of([scored], prepared, fold.val, recipe=recipe)
-        facts = {
-            "val_logits": val_logits,
-            "val_uar": first.history["val_uar"].max(),
-            "first_minutes": first.minutes,
-        }
-    second = fit(
-        recipe.model,
-        training_set(prepared, np.sort(np.concatenate([fold.train, fold.val])), recipe=recipe),
-        config=schedule,
-        feature_config=recipe.features,
-        model_config=recipe.model_config,
-        run_dir=folder / f"seed{seed}" if folder else None,
-        progress=progress,
-    )
+            scored = first.model
+            recipe = replace(recipe, train=replace(recipe.train, epochs=first.best_epoch))
+        facts["val_logits"] = logits_of([scored], prepared, fold.val, recipe=recipe)
+        facts["val_uar"] = first.history["val_uar"].max()
+        facts["first_minutes"] = first.minutes
+    rows = np.sort(np.concatenate([fold.train, fold.val]))
+    second = _fit(prepared, rows, recipe, run_dir=run_dir and run_dir / f"seed{seed}", **options)
     facts |= {"epochs": len(second.history), "minutes": second.minutes}
     return second.model, facts | second.facts
 
 
 def train_members(
-    prepared: Prepared, fold: Fold, *, recipe: Recipe, seeds: tuple[int, ...], run_dir: Path | None = None,
-    progress: bool = True,
-) -> list[tuple[nn.Module, dict]]:  # fmt: skip
+    prepared: Prepared, fold: Fold, *, recipe: Recipe, seeds: tuple[int, ...], **options
+) -> list[tuple[nn.Module, dict]]:
     """Train a network for each seed, as `train_and_refit` does."""
-    options = {"run_dir": run_dir, "progress": progress}
     return [train_and_refit(prepared, fold, recipe=recipe.seeded(seed), **options) for seed in seeds]
 
 
@@ -178,30 +153,32 @@ def temperature_of(members: list[tuple[nn.Module, dict]], y_true: np.ndarray) ->
 
 
 def cross_validate(
-    clips: pd.DataFrame, *, protocol: str = "speaker_5fold", recipe: Recipe = Recipe(),
-    seeds: tuple[int, ...] = (settings.SEED,), folds: list[str] | None = None, results_dir: str | Path | None = None,
+    clips: pd.DataFrame,
+    *,
+    protocol: str = "speaker_5fold",
+    recipe: Recipe = Recipe(),
+    seeds: tuple[int, ...] = (settings.SEED,),
+    folds: list[str] | None = None,
+    results_dir: str | Path | None = None,
     progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Train and evaluate over the folds of a protocol, recording scores and out-of-fold probabilities.
 
     A killed run resumes: finished folds are read from the runs folder, and the fold it was in goes on at its epoch.
-    With several seeds, their networks are also scored together, by the mean of their logits.
+    On a corpus that was left out, scores are those `sercore.evaluate.on_shared_labels`.
 
     Parameters
     ----------
     clips : pd.DataFrame
-        A clip table.
     protocol : str
         One of `sercore.splits.PROTOCOLS` or `ACROSS_CORPORA`.
     recipe : Recipe
-    seeds : sequence of int
-        Each trains a network a fold. The folds and their validation speakers are the same for all.
+    seeds : tuple of int
+        Each trains a network a fold, on the same division; several are also scored together, by their mean logits.
     folds : list of str, optional
         Names of the folds to run; default all.
     results_dir : str or Path, optional
-        Default: as `sercore.records.results_dir_of`. On a corpus that was left out, scores are those
-        `sercore.evaluate.on_shared_labels`.
-    progress : bool
+        Default: as `sercore.records.results_dir_of`.
 
     Returns
     -------
@@ -285,31 +262,17 @@ def runs_dir_of(clips: pd.DataFrame, recipe: Recipe) -> Path:
 
 
 def train_final(
-    clips: pd.DataFrame, path: str | Path, *, recipe: Recipe = Recipe(), seeds: tuple[int, ...] = (settings.SEED,),
-    info: dict | None = None, progress: bool = True,
-) -> dict:  # fmt: skip
-    """Train on every speaker, and write a checkpoint ready for prediction.
+    clips: pd.DataFrame,
+    path: str | Path,
+    *,
+    recipe: Recipe = Recipe(),
+    seeds: tuple[int, ...] = (settings.SEED,),
+    progress: bool = True,
+) -> dict:
+    """Train on every speaker, and write a checkpoint ready for prediction; several seeds make an ensemble.
 
-    Parameters
-    ----------
-    clips : pd.DataFrame
-    path : str or Path
-        Where the ``.safetensors`` file goes; the state of the run is kept beside it, in a folder ending in ``.run``.
-    recipe : Recipe
-    seeds : sequence of int
-        More than one make an ensemble of as many members.
-    info : dict, optional
-        What the checkpoint should say of itself besides how it was trained.
-    progress : bool
-
-    Returns
-    -------
-    facts : dict
-        What the checkpoint says of itself.
-
-    Examples
-    --------
-    >>> train_final(load_corpus("ravdess"), "model.safetensors", seeds=(0, 1, 2))
+    The state of the run is kept beside the ``.safetensors`` file, in a folder ending in ``.run``. What comes back is
+    what the checkpoint says of itself.
     """
     path = Path(path)
     recipe = replace(recipe, calibrate=True)
@@ -329,7 +292,6 @@ def train_final(
         **_facts_of(members),
     }
     facts["minutes"] += sum(fact["first_minutes"] for _, fact in members)
-    facts |= info or {}
     outliers = None
     if MODELS[recipe.model].kind == "log_mel":
         outliers = fit_outliers(prepared.features, clips["speaker"])

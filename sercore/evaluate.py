@@ -67,25 +67,10 @@ def per_emotion(y_true: np.ndarray, y_pred: np.ndarray) -> pd.DataFrame:
 
 
 def score_table(clips: pd.DataFrame, proba: np.ndarray, *, by: str = "speaker") -> pd.DataFrame:
-    """Score each group of clips on its own.
+    """Score each group of clips on its own: `by`, ``n, accuracy, uar, macro_f1``, one row a group.
 
-    Parameters
-    ----------
-    clips : pd.DataFrame [shape=(n, ...)]
-        Clip table.
-    proba : np.ndarray [shape=(n, 8)]
-    by : str
-        A column of `clips`: "speaker", "sex", "intensity", … Clips without a value are the group "not stated".
-
-    Returns
-    -------
-    table : pd.DataFrame
-        Columns `by`, ``n, accuracy, uar, macro_f1``, one row a group.
-
-    Raises
-    ------
-    ConfigError
-        If `clips` has no such column, or does not match `proba`.
+    `by` is a column of `clips`, such as "speaker", "sex" or "intensity"; clips without a value are "not stated".
+    ConfigError if there is no such column, or `clips` does not match `proba` [shape=(n, 8)].
     """
     if by not in clips:
         raise ConfigError(f"Bad column {by!r}: expected one of {list(clips.columns)}.")
@@ -144,8 +129,8 @@ def bootstrap_interval(
 
     Examples
     --------
-    >>> heard, proba = read_answers(clips, model="cnn")
-    >>> low, high = bootstrap_interval(heard, proba)
+    >>> tested, proba = read_answers(clips, model="cnn")
+    >>> low, high = bootstrap_interval(tested, proba)
     """
     values = _redrawn(clips, proba, metric, n_draws, seed)
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
@@ -162,22 +147,10 @@ def paired_difference(
     n_draws: int = 2000,
     seed: int = settings.SEED,
 ) -> tuple[float, float, float]:
-    """Estimate by how much one model is better than another on the same clips, and how sure that is.
+    """Estimate by how much one model is better than another on the same clips: difference, and its interval.
 
-    Both are scored on the same drawn speakers: what makes a speaker hard for both does not blur the difference.
-
-    Parameters
-    ----------
-    clips : pd.DataFrame [shape=(n, ...)]
-    proba, other : np.ndarray [shape=(n, 8)]
-        Of the one model and of the other.
-    metric, level, n_draws, seed
-        As in `bootstrap_interval`.
-
-    Returns
-    -------
-    difference, low, high : float
-        Above 0 the first model is better.
+    Both are scored on the same drawn speakers: what makes a speaker hard for both does not blur the difference. Options
+    are those of `bootstrap_interval`.
     """
     whole = [_metric_of_counts(confusion(targets_of(clips), _argmax(clips, p)), metric) for p in (proba, other)]
     one, two = (_redrawn(clips, p, metric, n_draws, seed) for p in (proba, other))

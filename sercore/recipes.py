@@ -17,41 +17,27 @@ TEMPOS = (0.9, 1.0, 1.1)
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that makes a training, but the data, the division and the seed.
+    """All that makes a training, but the data, the division and the seed."""
 
-    Attributes
-    ----------
-    name : str
-        Key of `RECIPES`, recorded with the scores.
-    model, model_config : str, dict
-        Key of `sercore.models.MODELS`, and options of the architecture.
-    features : FeatureConfig
-    augment, copies, augmented_share : WaveformAugment, int, float in [0, 1]
-        How copies of training clips are varied, how many each clip has, and how often one stands in for it.
-    warp : SpectrogramWarp, optional
-        Varies every training window anew each epoch, copies too.
-    max_bands, max_frames : int
-        Of the masks.
-    n_val_speakers : int
-    tempos : tuple of float
-        At which a clip is scored, as `sercore.models.Ensemble` says.
-    calibrate : bool
-        Train twice a fold, the first time with validation speakers held out, for the temperature.
-    train : TrainConfig
-    """
-
+    #: Key of `RECIPES`, recorded with the scores.
     name: str = "standard"
+    #: Key of `sercore.models.MODELS`, and options of the architecture.
     model: str = "cnn"
     model_config: dict = field(default_factory=dict)
     features: FeatureConfig = FeatureConfig()
+    #: How copies of training clips are varied, how many each clip has, and how often one stands in for it.
     augment: WaveformAugment = WaveformAugment()
     copies: int = 6
     augmented_share: float = 0.5
+    #: Varies every training window anew each epoch, copies too.
     warp: SpectrogramWarp | None = None
+    #: Of the masks.
     max_bands: int = 8
     max_frames: int = 20
     n_val_speakers: int = 4
+    #: At which a clip is scored, as `sercore.models.Ensemble` says.
     tempos: tuple = (1.0,)
+    #: Train twice a fold, the first time with validation speakers held out, for the temperature.
     calibrate: bool = True
     train: TrainConfig = TrainConfig()
 
@@ -101,7 +87,7 @@ SMOKE = {"epochs": 8, "batch_size": 16, "ema_decay": 0.9}
 
 
 def recipe_for(name: str = "standard", *, model: str = "cnn", profile: str | None = None, **changes) -> Recipe:
-    """Give a documented recipe in a profile.
+    """Give a documented recipe.
 
     Parameters
     ----------

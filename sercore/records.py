@@ -1,11 +1,13 @@
 """records: the scores that were measured, as tidy tables that are read whole or refused, and written under a lock."""
 
 import csv
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock
+from pandas.api.types import is_numeric_dtype
 
 from sercore import settings
 from sercore.errors import ConfigError
@@ -31,6 +33,7 @@ SCORE_COLUMNS = (
 )  # fmt: skip
 COMMANDS = {"ablation": "ablate"}
 _TEXT = ("fold", "commit", "threads", "processor", "precision", "device", "answers", "clip")
+_NUMBERS = ("seed", "n_members", "n_test", "accuracy", "uar", "macro_f1", "val_uar", *PROBA_COLUMNS)
 
 
 def results_dir_of(clips: pd.DataFrame, results_dir: str | Path | None = None) -> Path:
@@ -60,7 +63,7 @@ def label(row: dict | pd.Series) -> str:
 def read_scores(
     clips: pd.DataFrame, *, protocol: str = "speaker_5fold", results_dir: str | Path | None = None, **where
 ) -> pd.DataFrame:
-    """Read the recorded scores on the corpora of a clip table.
+    """Read the recorded scores on the corpora of a clip table, `SCORE_COLUMNS`, one row a fold.
 
     Parameters
     ----------
@@ -69,17 +72,12 @@ def read_scores(
     results_dir : str or Path, optional
         As in `results_dir_of`.
     **where
-        Columns of `SCORE_COLUMNS` and the value that they must have, such as ``model="cnn", n_members=3``.
-
-    Returns
-    -------
-    table : pd.DataFrame
-        `SCORE_COLUMNS`, one row a fold.
+        The value that a column must have, such as ``model="cnn", n_members=3``.
 
     Raises
     ------
     ConfigError
-        If there are none, and by which command they are made; or if the file is damaged.
+        If there are none, with the command that makes them; or if the file is damaged.
 
     Examples
     --------
@@ -123,12 +121,11 @@ def read_answers(
     columns: list[str] = PROBA_COLUMNS,
     **where,
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Read recorded out-of-fold probabilities, in the order of a clip table.
+    """Read recorded out-of-fold probabilities, each from the one network that was trained without the clip.
 
     Parameters
     ----------
     clips : pd.DataFrame
-        Its clips without a recorded probability are left out.
     protocol, model, recipe, n_members, seed, results_dir, **where
         As in `read_scores`; an ensemble's seed is its lowest.
     columns : list of str
@@ -137,13 +134,17 @@ def read_answers(
     Returns
     -------
     clips : pd.DataFrame [shape=(n, ...)]
+        Those that have recorded probabilities, in their order.
     proba : np.ndarray [shape=(n, len(columns))]
-        Each from the one model trained without the clip (and, by speaker, without its speaker).
 
     Raises
     ------
     ConfigError
         As `read_scores`; also if the answers are not those of the scores.
+
+    Examples
+    --------
+    >>> tested, proba = read_answers(clips, recipe="warped", n_members=3)
     """
     wanted = {"model": model, "recipe": recipe, "n_members": n_members, "seed": seed} | where
     scored = read_scores(clips, protocol=protocol, results_dir=results_dir, **wanted)
@@ -154,10 +155,10 @@ def read_answers(
     counts = answers["fold"].value_counts()
     for fold, n_test in zip(scored["fold"], scored["n_test"], strict=True):
         if counts.get(fold, 0) != n_test:
-            raise damaged(path, f"{counts.get(fold, 0)} clips of fold {fold}, expected the {n_test} of scores.csv")
+            raise _damaged(path, f"{counts.get(fold, 0)} clips of fold {fold}, expected the {n_test} of scores.csv")
     proba = answers[PROBA_COLUMNS].to_numpy(float)
     if not (np.abs(proba.sum(axis=1) - 1) < 1e-3).all() or proba.min() < 0:
-        raise damaged(path, "its probabilities do not add up to 1")
+        raise _damaged(path, "its probabilities do not add up to 1")
     known = clips["clip"].isin(answers["clip"]).to_numpy()
     if not known.any():
         raise ConfigError(f"No clip of these in {path.name}: it has {answers['clip'][0]}, expected {clips['clip'][0]}.")
@@ -185,31 +186,26 @@ def read(path: Path, *, keys: tuple[str, ...]) -> pd.DataFrame:
         text = path.read_text(encoding="utf-8")
         header, *lines = list(csv.reader(text.splitlines(), strict=True)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise damaged(path, error) from error
+        raise _damaged(path, error) from error
     if missing := [key for key in keys if key not in header]:
-        raise damaged(path, f"no column {missing[0]}")
+        raise _damaged(path, f"no column {missing[0]}")
     if not text.endswith("\n"):
-        raise damaged(path, "its last line is cut")
-    places = [header.index(key) for key in keys]
-    seen = {}
+        raise _damaged(path, "its last line is cut")
     for number, line in enumerate(lines, start=2):
-        if len(line) != len(header) or not all(line[k] for k in places):
-            raise damaged(path, f"line {number} has {len(line)} fields, expected {len(header)} with {list(keys)}")
-        key = tuple(line[k] for k in places)
-        if key in seen:
-            raise damaged(path, f"line {number} repeats line {seen[key]}")
-        seen[key] = number
-    types = {name: str for name in _TEXT if name in header}
-    table = pd.read_csv(path, dtype=types)
-    if bad := [
-        name for name in ("seed", "n_members", "n_test", "uar") if name in table and table[name].dtype == object
-    ]:
-        raise damaged(path, f"column {bad[0]} holds what is no number")
+        if len(line) != len(header):  # pandas would fill it up, or shift its columns
+            raise _damaged(path, f"line {number} has {len(line)} fields, expected {len(header)}")
+    table = pd.read_csv(StringIO(text), dtype={name: str for name in _TEXT if name in header})
+    known = table[list(keys)]
+    for fault, rows in (("lacks a key", known.isna().any(axis=1)), ("repeats an earlier line", known.duplicated())):
+        if rows.any():
+            raise _damaged(path, f"line {rows.argmax() + 2} {fault}")
+    for name in table.columns.intersection(_NUMBERS):
+        if not is_numeric_dtype(table[name]):
+            raise _damaged(path, f"column {name} holds what is no number")
     return table
 
 
-def damaged(path: Path, what: object) -> ConfigError:
-    """Make the error for a file of records that cannot be believed."""
+def _damaged(path, what):
     return ConfigError(f"Damaged record {path.parent.name}/{path.name}: {what}. Bring it back with git, or delete it.")
 
 

@@ -15,7 +15,7 @@ from sercore import settings
 from sercore.audio import load_audio
 from sercore.augment import add_babble, add_noise
 from sercore.cache import extract
-from sercore.compare import score_shared
+from sercore.compare import answers_of, score_shared
 from sercore.crossval import assemble, folds_of, logits_of, prepare, runs_dir_of, temperature_of, train_members
 from sercore.errors import ConfigError
 from sercore.evaluate import bootstrap_interval, expected_calibration_error, scores, targets_of
@@ -41,13 +41,8 @@ def noise_robustness(
     """Score the networks of a cross-validation on their test clips in noise, recording it in noise.csv.
 
     The noise is added to the recording as it is, before trimming, as a microphone would hear it. The networks are read
-    from the runs folder, or trained if they are not there.
-
-    Returns
-    -------
-    table : pd.DataFrame
-        ``accuracy, uar, macro_f1, low, high`` (95 % interval of the UAR over speakers) and ``ece`` of each ``noise``
-        and ``snr_db``; the quiet recordings are "none", at infinity.
+    from the runs folder, or trained if they are not there. One row a ``noise`` and ``snr_db`` (quiet: "none", infinity)
+    has ``accuracy, uar, macro_f1, low, high`` (95 % interval of the UAR over speakers) and ``ece``.
     """
     if unknown := set(kinds) - set(NOISES):
         raise ConfigError(f"Bad noises {sorted(unknown)}: expected some of {list(NOISES)}.")
@@ -89,19 +84,10 @@ def _in_noise(path, clip, noise, snr_db, config, kind):
 def transfer(
     clips: pd.DataFrame, checkpoint: str | Path, *, results_dir: str | Path | None = None, progress: bool = True
 ) -> pd.DataFrame:
-    """Score a checkpoint on a corpus it was not trained on, recording it in transfer.csv.
+    """Score a checkpoint on a corpus it was not trained on, in one row that is recorded in transfer.csv.
 
-    Returns
-    -------
-    table : pd.DataFrame
-        One row: scores over the emotions that the corpus has, ``low, high`` (95 % interval of the UAR over speakers),
-        ``uar_shared`` (answers the corpus does not have set aside), ``ece``, mean ``confidence``, and ``top_label,
-        top_share`` (of the most frequent answer).
-
-    Raises
-    ------
-    ConfigError
-        If the checkpoint was trained on one of the speakers.
+    Scores are over the emotions that the corpus has; ``uar_shared`` sets aside answers that it does not have.
+    ConfigError if the checkpoint was trained on one of the speakers.
     """
     model, metadata = load_checkpoint(checkpoint)
     config, info = metadata["feature_config"], metadata["info"]
@@ -116,7 +102,6 @@ def transfer(
     low, high = bootstrap_interval(clips, proba)
     shared = np.isin(np.arange(len(EMOTIONS)), targets)
     y_pred = proba.argmax(axis=1)
-    answers = np.bincount(y_pred, minlength=len(EMOTIONS))
     row = {
         "model": Path(checkpoint).stem,
         "trained_on": info.get("corpus", "unknown"),
@@ -128,9 +113,7 @@ def transfer(
         "high": high,
         "uar_shared": scores(targets, np.where(shared, proba, -1).argmax(axis=1))["uar"],
         "ece": expected_calibration_error(proba, targets),
-        "confidence": proba.max(axis=1).mean(),
-        "top_label": EMOTIONS[answers.argmax()],
-        "top_share": answers.max() / len(clips),
+        **answers_of(proba),
         "commit": settings.commit(),
     }
     record(results_dir_of(clips, results_dir) / "transfer.csv", table := pd.DataFrame([row]), keys=KEYS["transfer"])

@@ -14,7 +14,7 @@ import torchinfo
 import sercore
 from sercore import settings
 from sercore.ablation import ablation_differences
-from sercore.compare import WHAT, score_shared, zoo_table
+from sercore.compare import WHAT, over_folds, score_shared, zoo_table
 from sercore.corpora import CORPORA, ravdess
 from sercore.errors import ConfigError
 from sercore.evaluate import (
@@ -126,20 +126,14 @@ def _interval(low, high):
     return "–" if np.isnan(low) else f"{low:.3f} to {high:.3f}"
 
 
-def _spread(values):
-    return f"{values.mean():.3f} ± {values.std():.3f}"
-
-
 def _folds(clips, results):
     known, rows = {}, []
     for prefix, who, networks, protocol, n_members in FOLDS:
         table = _whole(clips, results, protocol=protocol, model="cnn", recipe="warped", n_members=n_members)
-        # The deviation is that between folds; seeds are averaged within each first.
-        folds = table.groupby("fold")[["uar", "accuracy", "macro_f1"]].mean()
-        for metric in folds:
-            known[prefix + metric] = folds[metric].mean()
-            known[f"{prefix}{metric}_sd"] = folds[metric].std()
-        rows.append([who, networks, *(_spread(folds[metric]) for metric in folds)])
+        folds = over_folds(table)[["uar", "accuracy", "macro_f1"]]
+        for metric, (mean, deviation) in folds.items():
+            known |= {prefix + metric: mean, f"{prefix}{metric}_sd": deviation}
+        rows.append([who, networks, *(f"{mean:.3f} ± {deviation:.3f}" for _, (mean, deviation) in folds.items())])
         if prefix == "one_":
             known |= {"epochs": table["epochs"].max(), "minutes": table["minutes"].mean()}
     columns = ["test speakers", "networks", "UAR", "accuracy", "macro-F1"]
@@ -148,7 +142,11 @@ def _folds(clips, results):
         for name, protocol in (("leak_known", "random_5fold"), ("leak_unseen", "speaker_5fold"))
     }
     points = round(100 * leak["leak_known"]) - round(100 * leak["leak_unseen"])  # as the rounded numbers differ
-    return known | leak | {"leak": points, "n_folds": len(folds), "scores": pd.DataFrame(rows, columns=columns)}
+    return (
+        known
+        | leak
+        | {"leak": points, "n_folds": table["fold"].nunique(), "scores": pd.DataFrame(rows, columns=columns)}
+    )
 
 
 def _unseen(clips, results):
@@ -211,7 +209,7 @@ def _designs(clips, results):
         for protocol in ("speaker_5fold", "random_5fold"):
             try:
                 table = read_scores(clips, protocol=protocol, results_dir=results, **where)
-                row.append(_spread(table.groupby("fold")["uar"].mean()))
+                row.append("{:.3f} ± {:.3f}".format(*over_folds(table)["uar"]))
             except ConfigError:
                 row.append("–")
         rows.append(row)
