@@ -16,10 +16,8 @@ from sercore.errors import AudioError, SilenceError
 
 #: Longest stretch that is decoded at once: ten minutes at 16 kHz are 38 MB of float32.
 MAX_DURATION_S = 600.0
-#: Sampling rates that are taken for a recording; others are a damaged or lying header.
-MIN_SR, MAX_SR = 4_000, 384_000
-#: More channels than 7.1 are a damaged header too.
-MAX_CHANNELS = 16
+#: Sampling rates and channels that are taken for a recording; others are a damaged or lying header.
+MIN_SR, MAX_SR, MAX_CHANNELS = 4_000, 384_000, 16
 #: Below this level [dBFS, RMS] a whole recording is silence: 16-bit dither lies near -96.
 SILENCE_DBFS = -80.0
 #: No header is believed to promise more than a week; libsndfile says 2**63 - 1 frames where it does not know.
@@ -67,17 +65,16 @@ def load_audio(
     max_duration_s: float = MAX_DURATION_S,
     max_missing_s: float = MAX_MISSING_S,
 ) -> np.ndarray:
-    """Decode a recording to a mono waveform at one sampling rate.
+    """Decode a recording to a mono waveform at one sampling rate, averaging its channels.
 
-    The channels are averaged block by block: memory stays below 8 bytes × duration × (rate of the file + `sr`), and
-    some 10 MB, whatever the header claims. A file cut short is refused where it can be told: its header promises more
-    than it holds, or it stops decoding. Ogg promises nothing and is decoded as far as it goes, and so are a WebM that
-    was written while it was recorded, and a WAV whose size is the 2 or 4 GB that stand for an unknown length.
+    Memory stays below 8 bytes × duration × (rate of the file + `sr`), and some 10 MB, whatever the header claims. A
+    file cut short is refused where it can be told: its header promises more than it holds, or it stops decoding. Ogg,
+    a WebM that was written while it was recorded, and a WAV of unknown length promise nothing.
 
     Parameters
     ----------
     file : str, Path or binary file object
-        A file object is read from its start. M4A, MP4, WebM and AAC are decoded by PyAV, of a film the first track.
+        Read from its start. M4A, MP4, WebM and AAC are decoded by PyAV, of a film the first track.
     sr : int > 0 [Hz]
         Rate of the result; resampled by soxr.
     offset_s, duration_s : float [s]
@@ -85,7 +82,7 @@ def load_audio(
     max_duration_s : float [s]
         A longer part is refused.
     max_missing_s : float [s]
-        So much less than the header of a WAV, AIFF, AU, CAF, RF64 or Wave64 promises may be there.
+        So much less than the header promises may be there.
 
     Returns
     -------
@@ -151,31 +148,31 @@ def _open(file):
             f"MP4, WebM, AAC). Convert it, for example with `ffmpeg -i {name} converted.wav`. "
             f"({getattr(error, 'error_string', error)})"
         ) from error
-    if fault := _header_fault(sound):
+    try:
+        _check_header(sound, name)
+    except AudioError:
         sound.close()
-        raise AudioError(f"Bad header of {name}: {fault}.")
+        raise
     return sound
 
 
-def _header_fault(sound):
+def _check_header(sound, name):
     sr, n_channels = sound.samplerate, sound.channels
     if not (MIN_SR <= sr <= MAX_SR and n_channels <= MAX_CHANNELS):
-        expected = f"expected {MIN_SR} to {MAX_SR} Hz and at most {MAX_CHANNELS} channels"
-        return f"{sr} Hz and {n_channels} channels; {expected}"
+        expected = f"{MIN_SR} to {MAX_SR} Hz and at most {MAX_CHANNELS} channels"
+        raise AudioError(f"Bad header of {name}: {sr} Hz and {n_channels} channels; expected {expected}.")
     if sound.frames > MAX_HEADER_S * sr:
-        return (
-            f"length unknown or beyond belief ({sound.frames} samples), as in a stream that was saved; "
-            "expected the number of samples. Writing it anew, for example with ffmpeg, puts it in"
+        raise AudioError(
+            f"Bad header of {name}: length unknown or beyond belief ({sound.frames} samples), as in a stream that was "
+            "saved; expected the number of samples. Writing it anew, for example with ffmpeg, puts it in."
         )
-    return None
 
 
 def _check_whole(sound, name, max_missing_s):
     if sound.frames <= 0:
         raise AudioError(f"Empty recording {name}: expected at least one sample.")
     held_s = sound.frames / sound.samplerate
-    for match in _CUT_SHORT.finditer(sound.extra_info):
-        held, promised = int(match[1]), int(match[2])
+    for promised, held in ((int(a), int(b)) for a, b in _CUT_SHORT.findall(sound.extra_info)):
         promised_s = held_s * promised / max(held, 1)
         if promised < _STREAM_BYTES and promised_s - held_s > max_missing_s:
             raise _truncated(name, held_s, promised_s)
@@ -239,7 +236,14 @@ def _phone_recording(file, name):
     else:
         file.seek(0)
         head = file.read(12)
-    if (container := _container_of(head)) is None:
+    # No other of FFmpeg's readers is ever tried: those of playlists open what a file names.
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        container = "mov"
+    elif head[:4] == b"\x1aE\xdf\xa3":
+        container = "matroska"
+    elif len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+        container = "aac"
+    else:
         return None
     try:
         import av
@@ -261,19 +265,10 @@ def _phone_recording(file, name):
     return sound
 
 
-def _container_of(head):
-    """FFmpeg's reader for what begins so. No other is ever tried: those of playlists open what a file names."""
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        return "mov"
-    if head[:4] == b"\x1aE\xdf\xa3":
-        return "matroska"
-    return "aac" if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0 else None
-
-
 class _PhoneRecording:
-    """The first sound track of a file, with those parts of `soundfile.SoundFile` that this room uses.
+    """The first sound track of a file, with what this room uses of `soundfile.SoundFile`; no `channels`: nothing in it.
 
-    `channels` is 0 if there is nothing to decode; `subtype` is FFmpeg's name of the codec.
+    Decoding the whole would be shorter, but a timeline of hours asks for one window after the other.
     """
 
     extra_info = ""  # FFmpeg keeps no log of what a header promises
@@ -338,14 +333,12 @@ class _PhoneRecording:
             position += len(block)
 
     def read(self, n, **_):
-        """Decode some of the next `n` samples, none at the end: float32, shape (n, channels)."""
         if not len(self._rest) and (following := next(self._frames, None)):
             self._rest = following[2]
         block, self._rest = self._rest[:n], self._rest[n:]
         return block
 
     def close(self):
-        """Close the file, unless it was given as an open one."""
         self._container.close()
 
 
@@ -407,28 +400,13 @@ def trim_silence(y: np.ndarray, *, top_db: float = 35.0) -> np.ndarray:
 
 
 def bandpass(y: np.ndarray, *, sr: int, low_hz: float = 80.0, high_hz: float = 7_600.0) -> np.ndarray:
-    """Keep the band of the voice: removes hum and rumble below, hiss above.
+    """Keep the band of the voice, without hum and rumble below and hiss above; AudioError for an impossible band.
 
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n_samples,)]
-    sr : int > 0 [Hz]
-    low_hz, high_hz : float [Hz]
-        Edges of a fourth-order Butterworth filter run forwards and backwards, so that nothing moves in time.
-
-    Returns
-    -------
-    y : np.ndarray [shape=(n_samples,)]
-
-    Raises
-    ------
-    AudioError
-        If the edges are not 0 < `low_hz` < `high_hz` < `sr` / 2.
+    A fourth-order Butterworth filter is run forwards and backwards, so that nothing moves in time.
 
     Examples
     --------
-    >>> y = load_audio("noisy.wav", sr=16_000)
-    >>> clean = bandpass(y, sr=16_000, low_hz=100, high_hz=7_000)
+    >>> clean = bandpass(load_audio("noisy.wav", sr=16_000), sr=16_000, low_hz=100, high_hz=7_000)
     """
     if not 0 < low_hz < high_hz < sr / 2:
         raise AudioError(
@@ -439,18 +417,9 @@ def bandpass(y: np.ndarray, *, sr: int, low_hz: float = 80.0, high_hz: float = 7
 
 
 def normalize_level(y: np.ndarray, *, target_dbfs: float = -23.0) -> np.ndarray:
-    """Bring a recording to a given RMS level, without clipping it.
+    """Bring a recording to an RMS level [dBFS], or to a lower one where its peaks would pass full scale.
 
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n_samples,)]
-    target_dbfs : float [dBFS]
-        The default follows EBU R 128's programme level.
-
-    Returns
-    -------
-    y : np.ndarray [shape=(n_samples,)]
-        At `target_dbfs`, or lower where its peaks would pass full scale.
+    The default is EBU R 128's programme level.
 
     Examples
     --------

@@ -15,7 +15,6 @@ from sercore.audio import (
     bandpass,
     check_waveform,
     describe_audio,
-    fix_length,
     level_dbfs,
     load_audio,
     normalize_level,
@@ -326,22 +325,6 @@ def test_the_level_is_normalised_up_to_full_scale(voice):
     assert np.abs(loudest).max() == pytest.approx(1) and level_dbfs(loudest) < -6
     with pytest.raises(SilenceError):
         normalize_level(np.zeros(100))
-
-
-@given(n=st.integers(1, 500), n_samples=st.integers(1, 500))
-def test_any_length_is_cut_or_padded_alike_at_both_ends(n, n_samples):
-    y = np.arange(1, n + 1, dtype=np.float32)
-    fixed = fix_length(y, n_samples=n_samples)
-    assert len(fixed) == n_samples and fixed.dtype == np.float32
-    kept = fixed[fixed > 0]
-    assert len(kept) == min(n, n_samples) and (np.diff(kept) == 1).all()
-    spare = abs(n - n_samples) // 2
-    assert (kept[0] == 1 + spare) if n >= n_samples else (fixed[:spare] == 0).all() and fixed[spare] == 1
-
-
-def test_no_length_is_refused():
-    with pytest.raises(AudioError, match="Bad n_samples 0"):
-        fix_length(tone(), n_samples=0)
 
 
 def test_the_longest_recording_is_taken_and_no_longer(monkeypatch):

@@ -132,7 +132,7 @@ def test_of_a_film_the_sound_is_taken(kind, voice):
 
 def test_too_much_is_refused_before_it_is_decoded(voice, monkeypatch):
     data = encode(voice, "mp4", "aac", 48_000)
-    monkeypatch.setattr("sercore.decoder.Recording.read", lambda *args: pytest.fail("decoded"))
+    monkeypatch.setattr("sercore.audio._PhoneRecording.read", lambda *args: pytest.fail("decoded"))
     with pytest.raises(AudioError, match="Too long: upload lasts 2 s, expected at most 1 s"):
         load_audio(io.BytesIO(data), max_duration_s=1)
 

@@ -24,8 +24,7 @@ from sercore.predict import Predictor
 from sercore.records import SCORE_COLUMNS, read_scores
 from sercore.train import TrainConfig
 
-FOUR = (1, 4, 5, 14)
-LEVELS = "synthetic-01 synthetic-04 synthetic-05 synthetic-14".split()
+LEVELS = [f"synthetic-{number:02d}" for number in (1, 5, 6, 11, 17)]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -45,16 +44,10 @@ def smoke(monkeypatch, own_folders, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """Four speakers, each emotion once: 32 clips."""
-    root = tmp_path_factory.mktemp("corpus")
-    for speaker in FOUR:
-        for code, emotion in enumerate(EMOTIONS, start=1):
-            path = root / f"Actor_{speaker:02d}" / f"03-01-{code:02d}-01-01-01-{speaker:02d}.wav"
-            path.parent.mkdir(exist_ok=True)
-            sf.write(path, synthetic.synthesize(emotion, speaker=speaker), synthetic.SR)
-    return root
+@pytest.fixture
+def corpus(five_speakers):
+    """Five speakers, each emotion once: 40 clips."""
+    return five_speakers
 
 
 def checkpoint_with(path, info):
@@ -64,7 +57,7 @@ def checkpoint_with(path, info):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """An untrained network that says it was trained on two of the four speakers."""
+    """An untrained network that says it was trained on two of the five speakers."""
     info = {"corpus": "synthetic", "train_speakers": LEVELS[:2]}
     return checkpoint_with(tmp_path_factory.mktemp("model") / "two.safetensors", info)
 
@@ -223,17 +216,19 @@ def test_evaluate_leaves_out_the_speakers_that_were_trained_on(checkpoint, corpu
     result = sercore("evaluate", checkpoint, "--corpus", "synthetic", "--root", corpus)
     assert result.exit_code == 0, result.output
     assert "trained on 2 of these speakers: they are left out." in result.stdout
-    assert "16 clips, 0 unusable; guessing would reach 0.125 (UAR)" in result.stdout
-    assert [name in result.stdout for name in LEVELS] == [False, False, True, True]
+    assert "24 clips, 0 unusable; guessing would reach 0.125 (UAR)" in result.stdout
+    assert [name in result.stdout for name in LEVELS] == [False, False, True, True, True]
     assert "Synthetic speech: no score here is a result." in result.stderr
 
-    table = Predictor(checkpoint).predict_files(sorted(corpus.glob("Actor_05/*")) + sorted(corpus.glob("Actor_14/*")))
-    uar = np.mean(table["label"] == np.tile(EMOTIONS, 2))
-    assert f"uar      {uar:.3f}, 95 % interval over 2 speakers" in result.stdout
+    table = Predictor(checkpoint).predict_files(
+        path for n in ("06", "11", "17") for path in sorted(corpus.rglob(f"*-{n}.wav"))
+    )
+    uar = np.mean(table["label"] == np.tile(EMOTIONS, 3))
+    assert f"uar      {uar:.3f}, 95 % interval over 3 speakers" in result.stdout
 
     result = sercore("evaluate", checkpoint, "--corpus", "synthetic", "--root", corpus, "--include-seen")
     assert "trained on 2 of these speakers: THESE SCORES ARE NOT HONEST." in result.stdout
-    assert "32 clips, 0 unusable" in result.stdout and LEVELS[0] in result.stdout
+    assert "40 clips, 0 unusable" in result.stdout and LEVELS[0] in result.stdout
 
 
 def test_guessing_is_measured_by_the_emotions_that_there_are(checkpoint, corpus, tmp_path):
@@ -242,7 +237,7 @@ def test_guessing_is_measured_by_the_emotions_that_there_are(checkpoint, corpus,
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(path)
     result = sercore("evaluate", checkpoint, "--corpus", "own", "--root", tmp_path)
-    assert "16 clips, 0 unusable; guessing would reach 0.250 (UAR)" in result.stdout
+    assert "20 clips, 0 unusable; guessing would reach 0.250 (UAR)" in result.stdout
 
 
 @pytest.mark.parametrize("info", [{"train_speakers": LEVELS}, {}], ids=["all", "does not say"])
@@ -261,7 +256,7 @@ def test_train_writes_a_checkpoint_that_names_its_speakers(corpus, clip, tmp_pat
     words = ("train", "--corpus", "synthetic", "--root", corpus, "--out", out, "--epochs", 1, "--seeds", "3,4")
     result = sercore(*words, "--hold-out", LEVELS[0])
     assert result.exit_code == 0, result.output
-    assert f"{out}: trained on 3 speakers" in result.stdout and "sercore crossval" in result.stdout
+    assert f"{out}: trained on 4 speakers" in result.stdout and "sercore crossval" in result.stdout
     model, metadata = load_checkpoint(out)
     assert metadata["info"]["train_speakers"] == LEVELS[1:]
     assert (metadata["info"]["seeds"], len(model.members)) == ([3, 4], 2)
@@ -326,7 +321,7 @@ def test_only_the_documented_recipe_on_the_whole_corpus_is_recorded(measured, co
     monkeypatch.setenv("SERCORE_DATA", str(tmp_path / "data"))
     result = sercore("crossval", *options)
     assert result.exit_code == 0, result.output
-    assert "Synthetic" not in result.stderr and "ravdess: 32 clips of 4 speakers" in result.stderr
+    assert "Synthetic" not in result.stderr and "ravdess: 40 clips of 5 speakers" in result.stderr
     assert measured[0]["results_dir"].name == ("trial_results" if options else "results")
     assert measured[0]["recipe"].train.epochs == (2 if options else TrainConfig().epochs)
 
@@ -355,14 +350,14 @@ def test_noise_shows_what_was_measured_with_the_seeds_and_model_asked_for(corpus
     result = sercore(*words)
     assert result.exit_code == 0, result.output
     trial = own_folders / "cli-runs" / "trial_results"
-    assert asked == [(32, "conv1d", 3, (0, 2), trial)]
+    assert asked == [(40, "conv1d", 3, (0, 2), trial)]
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["noise", "none", "white"]
     assert "inf" in result.stdout and f"Recorded in {trial}" in result.stderr
 
 
 def test_a_folder_named_without_its_corpus_is_taken_for_real_speech(corpus, measured):
     result = sercore("crossval", "--root", corpus)
-    assert "ravdess: 32 clips" in result.stderr and "Synthetic" not in result.stderr
+    assert "ravdess: 40 clips" in result.stderr and "Synthetic" not in result.stderr
     assert measured[0]["results_dir"].name == "trial_results"
 
 
@@ -372,10 +367,10 @@ def test_deletion_and_transfer_record_what_they_measure(checkpoint, corpus, own_
     result = sercore("deletion", *words, "--n-clips", 2)
     assert result.exit_code == 0, result.output
     assert pd.read_csv(trial / "deletion.csv")[["network", "n_clips"]].values.tolist() == [["two", 2]]
-    path = checkpoint_with(corpus.parent / "else.safetensors", {"train_speakers": ["ravdess-01"]})
+    path = checkpoint_with(own_folders / "else.safetensors", {"train_speakers": ["ravdess-01"]})
     result = sercore("transfer", "synthetic", "--root", corpus, "--checkpoint", path)
     assert result.exit_code == 0, result.output
-    assert pd.read_csv(trial / "transfer.csv")["n_test"].tolist() == [32]
+    assert pd.read_csv(trial / "transfer.csv")["n_test"].tolist() == [40]
 
 
 # --- extract, verify -------------------------------------------------------------------------------------------------
@@ -385,9 +380,9 @@ def test_extract_fills_the_cache_and_counts(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("SERCORE_CACHE", str(tmp_path / "cache"))
     result = sercore("extract", "--corpus", "synthetic", "--root", corpus)
     assert result.exit_code == 0, result.output
-    assert f"log_mel of 32 of 32 clips is in {tmp_path / 'cache' / 'features'}" in result.stdout
+    assert f"log_mel of 40 of 40 clips is in {tmp_path / 'cache' / 'features'}" in result.stdout
     entries = list((tmp_path / "cache" / "features").rglob("*.npy"))
-    assert len(entries) == 32 and np.load(io.BytesIO(entries[0].read_bytes())).shape[0] == 64
+    assert len(entries) == 40 and np.load(io.BytesIO(entries[0].read_bytes())).shape[0] == 64
 
 
 def test_verify_lists_what_is_wrong(corpus, tmp_path):

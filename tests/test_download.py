@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import zipfile
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,11 +26,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sercore import download as room
-from sercore.corpora import crema_d, emodb, load_corpus, ravdess, ravdess_song, savee, tess, verify
-from sercore.download import FetchConfig, download, fetch, unpack
+from sercore.corpora import CORPORA, emodb, load_corpus, ravdess, savee
+from sercore.download import download, fetch, unpack, verify
 from sercore.errors import ConfigError, CorpusError
 
-HASTY = FetchConfig(retries=3, timeout_s=0.5, wait_s=0.0)
 CONTENT = np.random.default_rng(0).bytes(300_000)
 MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
 
@@ -98,7 +98,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
+def hasty(monkeypatch):
+    monkeypatch.setattr(room, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(room, "BACKOFF_S", 0)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
 
@@ -115,12 +117,13 @@ def server():
 def waits(monkeypatch):
     """The waits that were asked for, none of which is waited."""
     waits = []
-    monkeypatch.setattr(room.time, "sleep", waits.append)
+    monkeypatch.setattr("time.sleep", waits.append)
+    monkeypatch.setattr(room, "BACKOFF_S", 0.5)
     return waits
 
 
-def get(server, tmp_path, *, name="file.bin", config=HASTY, **options):
-    return fetch(server.url + name, tmp_path / "got" / name, config=config, progress=False, **options)
+def get(server, tmp_path, *, name="file.bin", **options):
+    return fetch(server.url + name, tmp_path / "got" / name, progress=False, **options)
 
 
 def wav(seed=0, n_samples=100):
@@ -138,6 +141,11 @@ def zip_of(members, path=None):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(file.getvalue())
     return path or file.getvalue()
+
+
+def small(monkeypatch, name, **changes):
+    """Let a corpus have another number of clips, or other archives."""
+    monkeypatch.setitem(CORPORA, name, replace(CORPORA[name], **changes))
 
 
 def files_in(root):
@@ -160,15 +168,14 @@ def test_a_cut_at_any_byte_is_gone_on_from(server, tmp_path_factory, cuts):
     """Of what was received, nothing is fetched again."""
     server.log.clear()
     server.faults[:] = [("cut", n) for n in cuts]
-    patient = FetchConfig(retries=5, timeout_s=5, wait_s=0)
-    path = get(server, tmp_path_factory.mktemp("cut"), config=patient, checksum=MD5)
+    path = get(server, tmp_path_factory.mktemp("cut"), checksum=MD5)
     assert path.read_bytes() == CONTENT
     starts = [int(asked[6:-1]) if asked else 0 for _, asked, _ in server.log]
     assert starts == [sum(cuts[:i]) for i in range(len(cuts) + 1)]
 
 
 def test_a_later_run_goes_on_where_an_earlier_one_gave_up(server, tmp_path):
-    server.faults = [("cut", 70_000), *[("cut", 0)] * 4]
+    server.faults = [("cut", 70_000), *[("cut", 0)] * 5]
     with pytest.raises(CorpusError, match="70000 bytes are kept: run it again to go on from there"):
         get(server, tmp_path, checksum=MD5)
     server.log.clear()
@@ -203,7 +210,7 @@ def test_wrong_bytes_are_fetched_anew_once(server, tmp_path):
     assert get(server, tmp_path, checksum=MD5).read_bytes() == CONTENT
     server.faults = [("wrong", None)] * 2
     wrong = hashlib.md5(bytes(255 - byte for byte in CONTENT)).hexdigest()
-    with pytest.raises(CorpusError, match=f"Bad checksum of .*file.bin: expected {MD5}, got {wrong}, twice"):
+    with pytest.raises(CorpusError, match=f"Bad checksum of .*file.bin: expected {MD5}, got md5:{wrong}, twice"):
         get(server, tmp_path / "again", checksum=MD5)
     assert os.listdir(tmp_path / "again" / "got") == []
 
@@ -231,13 +238,13 @@ def test_a_busy_server_is_given_the_time_it_asks_for(server, tmp_path, waits):
 def test_a_busy_server_that_does_not_say_how_long_is_asked_ever_more_rarely(server, tmp_path, waits):
     server.faults = [("status", (503, {}))] * 6
     with pytest.raises(CorpusError, match=r"Cannot fetch .*: the server answers 503 Service Unavailable"):
-        get(server, tmp_path, config=FetchConfig(retries=5, wait_s=1.0, max_wait_s=6))
-    assert waits == [1, 2, 4, 6, 6] and len(server.log) == 6
+        get(server, tmp_path)
+    assert waits == [1, 2, 4, 8] and len(server.log) == 6
 
 
 def test_nobody_waits_for_an_hour(server, tmp_path, waits):
     server.faults = [("status", (429, {"Retry-After": "3600"}))]
-    with pytest.raises(CorpusError, match=r"answers 429 Too Many Requests and asks to wait 3600 s. Run it again then."):
+    with pytest.raises(CorpusError, match=r"answers 429 and asks to wait 3600 s. Run it again then."):
         get(server, tmp_path)
     assert waits == []
 
@@ -255,16 +262,11 @@ def test_a_bad_address_is_an_error_of_ours(tmp_path):
 
 def test_proxies_of_the_environment_are_used(server, tmp_path, monkeypatch):
     monkeypatch.setenv("http_proxy", server.url)
-    path = fetch("http://corpus.invalid/file.bin", tmp_path / "file.bin", config=HASTY, progress=False)
+    path = fetch("http://corpus.invalid/file.bin", tmp_path / "file.bin", progress=False)
     assert path.read_bytes() == CONTENT and server.log == [("http://corpus.invalid/file.bin", None, 200)]
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     get(server, tmp_path)
     assert server.log[1:] == [("/file.bin", None, 200)]
-
-
-def test_impatience_below_nothing_is_refused():
-    with pytest.raises(ConfigError, match=r"Bad FetchConfig\(retries=-1"):
-        FetchConfig(retries=-1)
 
 
 # --- unpacking -------------------------------------------------------------------------------------------------------
@@ -273,12 +275,12 @@ def test_impatience_below_nothing_is_refused():
 def test_an_archive_is_unpacked_and_a_half_unpacked_folder_completed(tmp_path):
     members = {"Actor_01/a.wav": b"a" * 1000, "Actor_01/b.wav": b"b" * 1000, "c.wav": b"c" * 1000}
     archive, root = zip_of(members | {"__MACOSX/._c.wav": b"no sound"}, tmp_path / "x.zip"), tmp_path / "x"
-    assert unpack(archive, root, progress=False) == [root / name for name in members]
+    unpack(archive, root)
     assert files_in(root) == members
     kept = (root / "c.wav").stat().st_mtime_ns
     (root / "Actor_01" / "a.wav").unlink()
     (root / "Actor_01" / "b.wav").write_bytes(b"b" * 999 + b"x")  # the right size, not the right bytes
-    unpack(archive, root, progress=False)
+    unpack(archive, root)
     assert files_in(root) == members and (root / "c.wav").stat().st_mtime_ns == kept
 
 
@@ -289,23 +291,12 @@ def test_nothing_is_written_outside_the_folder(tmp_path, name):
     (tmp_path / "in" / "link").symlink_to(tmp_path / "outside")
     archive = zip_of({"good.wav": b"1", name: b"2"}, tmp_path / "x.zip")
     with pytest.raises(CorpusError, match=f"Bad name {re.escape(repr(name))} in .*expected a file inside the folder"):
-        unpack(archive, tmp_path / "in", progress=False)
+        unpack(archive, tmp_path / "in")
     assert files_in(tmp_path) == {"x.zip": archive.read_bytes()}
 
 
-def test_a_zip_bomb_is_not_unpacked(tmp_path):
-    archive = zip_of({"bomb.wav": bytes(30_000_000)}, tmp_path / "x.zip")
-    with pytest.raises(CorpusError, match=r"its 0.0 MB would unpack to 30 MB; expected at most 20 times as much"):
-        unpack(archive, tmp_path / "in", progress=False)
-    assert not (tmp_path / "in").exists()
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_damaged_archive_is_named(tmp_path):
     whole = zip_of({"a.wav": CONTENT[:5000]})
-    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as zipped:
-        zipped.writestr("a.wav", "1")
-        zipped.writestr("a.wav", "2")
     damaged = {
         "cut.zip": whole[:-100],
         "page.zip": b"<html>Please log in</html>",
@@ -313,23 +304,22 @@ def test_a_damaged_archive_is_named(tmp_path):
         "locked.zip": whole[:6]
         + b"\x01"
         + whole[7:].replace(b"PK\1\2\x14\x03\x14\x00\x00", b"PK\1\2\x14\x03\x14\x00\x01"),
-        "twice.zip": (tmp_path / "twice.zip").read_bytes(),
     }
     for name, content in damaged.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(CorpusError, match=name):
-            unpack(tmp_path / name, tmp_path / "in", progress=False)
+            unpack(tmp_path / name, tmp_path / "in")
         assert not (tmp_path / "in" / "a.wav").exists(), name
 
 
 def test_too_little_room_is_said_before_a_byte_is_written(server, tmp_path, monkeypatch):
     monkeypatch.setattr(room.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 100_000_000))
     with pytest.raises(CorpusError, match=r"834 MB are needed, 100 MB are free. Make room, or set SERCORE_DATA"):
-        download("ravdess", tmp_path / "ravdess", home=server.url, config=HASTY, progress=False)
+        download("ravdess", tmp_path / "ravdess", home=server.url, progress=False)
     archive = zip_of({"a.wav": np.random.default_rng(0).bytes(1000)}, tmp_path / "x.zip")
     monkeypatch.setattr(room.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 999))
     with pytest.raises(CorpusError, match="Too little room"):
-        unpack(archive, tmp_path / "in", progress=False)
+        unpack(archive, tmp_path / "in")
     with pytest.raises(CorpusError, match="Too little room"):
         get(server, tmp_path)
     assert not (tmp_path / "ravdess").exists() and files_in(tmp_path / "in") == {}
@@ -345,36 +335,35 @@ EMODB |= {"erkennung.txt": "Nr.\tSatz\terkannt\tnatuerlich\n1  \t03a01Fa.wav\t90
 @pytest.fixture
 def small_emodb(monkeypatch):
     """EMO-DB's own shape, with 40 clips for the whole."""
-    monkeypatch.setattr(emodb, "N_FILES", 40)
+    small(monkeypatch, "emodb", n_files=40)
 
 
 def test_a_corpus_is_fetched_unpacked_verified_and_not_fetched_again(server, tmp_path, small_emodb):
     server.files = {"download.zip": zip_of(EMODB)}
-    report = download("emodb", tmp_path / "emodb", home=server.url.rstrip("/"), config=HASTY, progress=False)
+    report = download("emodb", tmp_path / "emodb", home=server.url.rstrip("/"), progress=False)
     assert report.ok and (report.n_expected, report.n_found) == (40, 40)
     notice = (tmp_path / "emodb" / "SOURCE.txt").read_text()
-    assert emodb.LICENCE in notice and emodb.CITATION in notice and emodb.URL in notice
+    assert all(words in notice for words in (emodb.CORPUS.licence, emodb.CORPUS.citation, emodb.CORPUS.url))
     assert files_in(tmp_path) == {f"emodb/{n}": c for n, c in (EMODB | {"SOURCE.txt": notice.encode()}).items()}
     assert len(load_corpus("emodb", tmp_path / "emodb")) == 30
-    assert emodb.listening_test(tmp_path / "emodb").loc["03a01Fa"].tolist() == [90, 75]
     assert download("emodb", tmp_path / "emodb", home=server.url, progress=False).ok and len(server.log) == 1
 
 
 def test_a_half_unpacked_corpus_is_completed_not_trusted(server, tmp_path, small_emodb):
     server.files = {"download.zip": zip_of(EMODB)}
     root = tmp_path / "emodb"
-    unpack(zip_of(dict(list(EMODB.items())[:20]), tmp_path / "part.zip"), root, progress=False)
+    unpack(zip_of(dict(list(EMODB.items())[:20]), tmp_path / "part.zip"), root)
     (root / "wav" / "03a01Fa.wav").write_bytes(EMODB["wav/03a01Fa.wav"][:50])
-    assert download("emodb", root, home=server.url, config=HASTY, progress=False).ok
+    assert download("emodb", root, home=server.url, progress=False).ok
     assert files_in(root).items() >= EMODB.items()
 
 
 def test_a_corpus_that_lacks_clips_is_reported(server, tmp_path, monkeypatch):
     archive = zip_of({"Actor_01/03-01-01-01-01-01-01.wav": wav()})
     md5 = hashlib.md5(archive).hexdigest()
-    monkeypatch.setattr(ravdess, "ARCHIVES", {"speech.zip": (len(archive), f"md5:{md5}")})
+    small(monkeypatch, "ravdess", archives={"speech.zip": (len(archive), f"md5:{md5}")})
     server.files = {"speech.zip": archive}
-    report = download("ravdess", tmp_path / "ravdess", home=server.url, config=HASTY, progress=False)
+    report = download("ravdess", tmp_path / "ravdess", home=server.url, progress=False)
     assert not report.ok and (report.n_found, len(report.missing)) == (1, 1439)
 
 
@@ -383,7 +372,7 @@ def test_without_a_network_the_way_by_hand_is_told_and_nothing_left_that_looks_l
         free.bind(("127.0.0.1", 0))
         home = f"http://127.0.0.1:{free.getsockname()[1]}/"
     with pytest.raises(CorpusError) as caught:
-        download("ravdess", tmp_path / "ravdess", home=home, config=HASTY, progress=False)
+        download("ravdess", tmp_path / "ravdess", home=home, progress=False)
     for words in (
         f"Cannot fetch {home}Audio_Speech_Actors_01-24.zip",
         "By hand: get Audio_Speech_Actors_01-24.zip from https://zenodo.org/records/1188976",
@@ -399,7 +388,7 @@ def test_without_a_network_the_way_by_hand_is_told_and_nothing_left_that_looks_l
 def test_zip_files_put_there_by_hand_are_unpacked(tmp_path, monkeypatch, place):
     monkeypatch.setenv("SERCORE_DATA", str(tmp_path))
     stems = [s for s in ravdess.expected_files() if s[-2:] in ("01", "02")]
-    monkeypatch.setattr(ravdess, "expected_files", lambda channel="speech": stems)
+    small(monkeypatch, "ravdess", expected_files=lambda channel="speech": stems)
     for actor in (1, 2):
         ours = [s for s in stems if int(s[-2:]) == actor or "{" not in place]
         zip_of({f"Actor_{s[-2:]}/{s}.wav": wav() for s in ours}, tmp_path / place.format(actor))
@@ -414,23 +403,23 @@ def test_a_broken_zip_put_there_by_hand_is_left_aside(server, tmp_path, small_em
     server.files = {"download.zip": zip_of(EMODB)}
     (tmp_path / "emodb").mkdir()
     (tmp_path / "emodb" / "download.zip").write_bytes(server.files["download.zip"][:-50])
-    assert download("emodb", tmp_path / "emodb", home=server.url, config=HASTY, progress=False).ok
+    assert download("emodb", tmp_path / "emodb", home=server.url, progress=False).ok
     assert "Bad archive" in caplog.text and "It is left aside." in caplog.text
 
 
 def test_zip_files_of_something_else_are_not_touched(server, tmp_path, small_emodb):
     server.files = {"download.zip": zip_of(EMODB)}
     zip_of({"holiday.jpg": b"1", "music.wav": b"2"}, tmp_path / "emodb" / "mine.zip")
-    assert download("emodb", tmp_path / "emodb", home=server.url, config=HASTY, progress=False).ok
+    assert download("emodb", tmp_path / "emodb", home=server.url, progress=False).ok
     assert {"holiday.jpg", "music.wav"}.isdisjoint(os.listdir(tmp_path / "emodb"))
 
 
 def test_an_archive_that_came_damaged_is_fetched_anew_by_the_next_run(server, tmp_path, small_emodb):
     server.files = {"download.zip": b"<html>Please log in</html>"}
     with pytest.raises(CorpusError, match=r"Bad archive .*File is not a zip file.*By hand: get download\.zip from"):
-        download("emodb", tmp_path / "emodb", home=server.url, config=HASTY, progress=False)
+        download("emodb", tmp_path / "emodb", home=server.url, progress=False)
     server.files = {"download.zip": zip_of(EMODB)}
-    assert download("emodb", tmp_path / "emodb", home=server.url, config=HASTY, progress=False).ok
+    assert download("emodb", tmp_path / "emodb", home=server.url, progress=False).ok
 
 
 def tess_server(server):
@@ -448,19 +437,19 @@ def tess_server(server):
 
 
 def test_tess_is_fetched_file_by_file(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(tess, "N_FILES", 3)
+    small(monkeypatch, "tess", n_files=3)
     clips, root = tess_server(server), tmp_path / "tess"
-    assert download("tess", root, home=server.url, config=HASTY, progress=False).ok
+    assert download("tess", root, home=server.url, progress=False).ok
     assert {name: content for name, content in files_in(root).items() if name != "SOURCE.txt"} == clips
     (root / "OAF_back_angry.wav").write_bytes(clips["OAF_back_angry.wav"][:-20])
     server.log.clear()
-    assert download("tess", root, home=server.url, config=HASTY, progress=False).ok
+    assert download("tess", root, home=server.url, progress=False).ok
     assert [path for path, _, _ in server.log[1:]] == ["/access/datafile/96000"]  # only what was damaged
     assert list(tmp_path.iterdir()) == [root]
 
 
 def test_crema_d_is_fetched_by_the_pointers_of_its_repository(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(crema_d, "N_FILES", 3)  # one of them is the broken one
+    small(monkeypatch, "crema_d", n_files=3)  # one of them is the broken one
     clips = {f"{stem}.wav": wav(i) for i, stem in enumerate(("1001_DFA_ANG_XX", "1091_IEO_HAP_LO", "1076_MTI_SAD_XX"))}
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n"
     members = {
@@ -469,7 +458,7 @@ def test_crema_d_is_fetched_by_the_pointers_of_its_repository(server, tmp_path, 
     } | {"CREMA-D-master/AudioMP3/1001_DFA_ANG_XX.mp3": "not wanted", "CREMA-D-master/README.md": "nor this"}
     server.files = {"archive/refs/heads/master.zip": zip_of(members)}
     server.files |= {f"raw/master/AudioWAV/{name}": content for name, content in clips.items()}
-    report = download("crema_d", tmp_path / "crema_d", home=server.url, config=HASTY, progress=False)
+    report = download("crema_d", tmp_path / "crema_d", home=server.url, progress=False)
     assert report.ok and (report.n_expected, report.n_found) == (2, 2)
     assert files_in(tmp_path / "crema_d").keys() == {*clips, "SOURCE.txt"}
     members["CREMA-D-master/AudioWAV/1001_DFA_ANG_XX.wav"] = "RIFF"
@@ -477,7 +466,7 @@ def test_crema_d_is_fetched_by_the_pointers_of_its_repository(server, tmp_path, 
     with pytest.raises(
         CorpusError, match=r"Bad list of files at .*Bad pointer CREMA-D-master/AudioWAV/1001_DFA_ANG_XX.wav"
     ):
-        download("crema_d", tmp_path / "again", home=server.url, config=HASTY, progress=False)
+        download("crema_d", tmp_path / "again", home=server.url, progress=False)
 
 
 def test_a_list_of_files_is_not_trusted(server, tmp_path):
@@ -486,7 +475,7 @@ def test_a_list_of_files_is_not_trusted(server, tmp_path):
     for bad in (b"<html>", b"{}", json.dumps({"data": {"latestVersion": {"files": [entry]}}}).encode()):
         server.files = {path: bad}
         with pytest.raises(CorpusError, match=r"Bad list of files at .*By hand: choose Access Dataset"):
-            download("tess", tmp_path / "tess", home=server.url, config=HASTY, progress=False)
+            download("tess", tmp_path / "tess", home=server.url, progress=False)
         assert not (tmp_path / "tess").exists()
 
 
@@ -503,7 +492,7 @@ def test_what_cannot_be_fetched_says_where_to_get_it(tmp_path):
 
 
 def test_every_archive_that_publishes_a_checksum_has_it():
-    archives = {name: of for module in (ravdess, ravdess_song, emodb) for name, of in module.ARCHIVES.items()}
+    archives = {name: of for corpus in CORPORA.values() for name, of in corpus.archives.items()}
     assert archives == {
         "Audio_Speech_Actors_01-24.zip": (208_468_073, "md5:bc696df654c87fed845eb13823edef8a"),
         "Audio_Song_Actors_01-24.zip": (225_505_317, "md5:5411230427d67a21e18aa4d466e6d1b9"),
@@ -515,11 +504,11 @@ def test_every_archive_that_publishes_a_checksum_has_it():
 
 RUN = """
 import sys
+from dataclasses import replace
 from sercore import download
-from sercore.corpora import emodb
-emodb.N_FILES = int(sys.argv[3])
-config = download.FetchConfig(timeout_s=20)
-print(download.download("emodb", sys.argv[1], home=sys.argv[2], config=config, progress=False).ok)
+from sercore.corpora import CORPORA
+CORPORA["emodb"] = replace(CORPORA["emodb"], n_files=int(sys.argv[3]))
+print(download.download("emodb", sys.argv[1], home=sys.argv[2], progress=False).ok)
 """
 
 
