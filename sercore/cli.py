@@ -109,7 +109,7 @@ def _predictor(checkpoint):
 
 def _show(table):
     formats = {name: lambda share: f"{100 * share:.1f}" for name in ("confidence", *EMOTIONS) if name in table}
-    typer.echo(table.to_string(index=False, formatters=formats, float_format="%.3f", na_rep="-"))
+    typer.echo(table.to_string(index=False, formatters=formats, float_format="{:.3f}".format, na_rep="-"))
 
 
 def _recorded(table, options):

@@ -1,6 +1,7 @@
 """explain: what the network listened to in one recording, and the test whether that is so."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from sercore.features import compute, to_windows
 from sercore.labels import EMOTIONS
 from sercore.models import predict_logits
 from sercore.predict import Predictor, Recording
+from sercore.records import KEYS, corpora_of, record, results_dir_of
 
 #: Points of the path from silence to the clip: with these the weights of a RAVDESS clip miss their sum by about 1 %.
 N_STEPS = 24
@@ -71,7 +73,13 @@ def explain(predictor: Predictor, recording: Recording, *, emotion: str | None =
 
     if emotion not in (None, *EMOTIONS):
         raise ConfigError(f"Bad emotion {emotion!r}: expected one of {list(EMOTIONS)}, or None for the predicted one.")
-    S_db, model, config = _log_mel(predictor, recording), predictor.model, predictor.config
+    model, config = predictor.model, predictor.config
+    if model.kind != "log_mel":
+        name = predictor.metadata["model"]
+        raise ConfigError(
+            f"Bad model {name!r}, which reads {model.kind}: expected one that reads log_mel, such as 'cnn'."
+        )
+    S_db = compute(predictor.load(recording), config=config)
     if emotion is None:
         emotion = EMOTIONS[int(predict_logits(model, [S_db], config=config)[0].argmax())]
     n_mels, n_frames = S_db.shape
@@ -94,29 +102,14 @@ def explain(predictor: Predictor, recording: Recording, *, emotion: str | None =
     return Explanation(emotion, S_db, weights[:, :-1], config.hop_length / config.sr)
 
 
-def _log_mel(predictor, recording):
-    if (kind := predictor.model.kind) != "log_mel":
-        name = predictor.metadata["model"]
-        raise ConfigError(f"Bad model {name!r}, which reads {kind}: expected one that reads log_mel, such as 'cnn'.")
-    return compute(predictor.load(recording), config=predictor.config)
+def deletion_curve(predictor: Predictor, explanation: Explanation, *, steps: int = 10) -> pd.DataFrame:
+    """Test an explanation: turn the cells it calls important into silence, and watch the probability fall.
 
-
-def deletion_curve(
-    predictor: Predictor, recording: Recording, *, explanation: Explanation, steps: int = 10
-) -> pd.DataFrame:
-    """Test an explanation of a recording: delete the cells it calls important, and watch the probability fall.
-
-    Deleted cells become silence. Columns: the `share` deleted, from 0 to 1 in equal steps, and the emotion's
-    `probability` with the cells of the greatest weight deleted first, or `probability_random` with random ones (mean
-    of `N_DRAWS` orders): an explanation that says something makes it fall faster (Petsiuk et al. 2018, RISE, BMVC).
+    Columns: the `share` deleted, from 0 to 1, and the emotion's `probability` with the cells of the greatest weight
+    first, or `probability_random` with random ones (mean of `N_DRAWS` orders): an explanation that says something makes
+    it fall faster (Petsiuk et al. 2018, RISE, BMVC).
     """
-    if steps < 1:
-        raise ConfigError(f"Bad steps {steps}: expected 1 or more.")
-    S_db, config = _log_mel(predictor, recording), predictor.config
-    if S_db.shape != explanation.S_db.shape or not np.allclose(S_db, explanation.S_db, atol=1e-3):
-        shape = explanation.S_db.shape
-        raise ConfigError(f"Bad explanation of a clip of shape {shape}: expected that of this recording, {S_db.shape}.")
-    rng = np.random.default_rng(settings.SEED)
+    S_db, config, rng = explanation.S_db, predictor.config, np.random.default_rng(settings.SEED)
     orders = [np.argsort(-explanation.weights, axis=None), *(rng.permutation(S_db.size) for _ in range(N_DRAWS))]
     share, target = np.linspace(0, 1, steps + 1), EMOTIONS.index(explanation.emotion)
     curves = []
@@ -126,3 +119,27 @@ def deletion_curve(
         logits = predict_logits(predictor.model, deleted, config=config)
         curves.append(softmax(logits / predictor.temperature, axis=-1)[:, target])
     return pd.DataFrame({"share": share, "probability": curves[0], "probability_random": np.mean(curves[1:], axis=0)})
+
+
+def deletion_areas(
+    clips: pd.DataFrame,
+    predictor: Predictor,
+    *,
+    n_clips: int = 24,
+    seed: int = settings.SEED,
+    results_dir: str | Path | None = None,
+) -> pd.DataFrame:
+    """Average the areas under `deletion_curve` over clips drawn at random, in one row that is kept in deletion.csv.
+
+    In ``n_better`` of ``n_clips`` the ``area`` with the most important cells first is below ``area_random``.
+    """
+    drawn, areas = clips.sample(min(n_clips, len(clips)), random_state=seed), []
+    for path in drawn["path"]:
+        curve = deletion_curve(predictor, explain(predictor, path))
+        areas.append([np.trapezoid(curve[column], curve["share"]) for column in ("probability", "probability_random")])
+    first, random = np.transpose(areas)
+    row = {"network": predictor.checkpoint.stem, "corpora": corpora_of(clips), "n_clips": len(drawn)}
+    row |= {"area": first.mean(), "area_random": random.mean(), "n_better": int((first < random).sum())}
+    table = pd.DataFrame([row | {"commit": settings.commit()}])
+    record(results_dir_of(clips, results_dir) / "deletion.csv", table, keys=KEYS["deletion"])
+    return table

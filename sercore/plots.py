@@ -358,15 +358,15 @@ def plot_explanation(
 
 
 def plot_zoo(table: pd.DataFrame, *, starred: Sequence[str] = (), chance: float = 0.125, ax: Where = None) -> Axes:
-    """Draw the UAR of each model on unseen speakers (●, with its interval) and on the leaky random split (◇).
+    """Draw the UAR of each design on unseen speakers (●, with its interval) and on the leaky random split (◇).
 
-    `table` is `compare.zoo_table`'s: model, uar_speaker, low, high, uar_random; NaN is not drawn. The best by speaker
-    is on top, and the models in `starred` get a star.
+    `table` is `compare.zoo_table`'s: name, uar_speaker, low, high, uar_random; NaN is not drawn. The best by speaker
+    is on top, and the names in `starred` get a star.
     """
-    ax = _open(ax, table, ["model", "uar_speaker", "low", "high", "uar_random"])
-    names = [f"★ {name}" if name in starred else name for name in table["model"]]
-    table = table.assign(model=names, uar=table["uar_speaker"]).sort_values("uar", na_position="first")
-    plot_scores_by_group(table, group="model", chance=chance, ax=ax)
+    ax = _open(ax, table, ["name", "uar_speaker", "low", "high", "uar_random"])
+    names = [f"★ {name}" if name in starred else name for name in table["name"]]
+    table = table.assign(design=names, uar=table["uar_speaker"]).sort_values("uar", na_position="first")
+    plot_scores_by_group(table, group="design", chance=chance, ax=ax)
     ax.collections[-1].set_label("unseen speakers, 95 % interval")
     random, rows = 100 * table["uar_random"], np.arange(len(table))
     ax.hlines(rows, 100 * table["uar"], random, color=LEAKY, linestyle=":", linewidth=1.5, zorder=1)

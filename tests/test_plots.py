@@ -1,4 +1,4 @@
-"""What the figures say: numbers, labels, marks, files."""
+"""plots: what the figures say: numbers, labels, marks, files."""
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -11,7 +11,6 @@ from sercore import plots
 from sercore.errors import ConfigError
 from sercore.explain import Explanation
 from sercore.labels import COLORS, EMOTIONS
-from sercore.splits import Fold
 
 pytestmark = pytest.mark.usefixtures("style")
 
@@ -24,6 +23,10 @@ def ticks(axis):
     return [text.get_text() for text in axis.get_ticklabels()]
 
 
+def places(collection):
+    return np.ma.filled(collection.get_offsets(), np.nan).tolist()
+
+
 CLIPS = pd.DataFrame(
     {
         "emotion": ["angry", "neutral", "angry", "sad"],
@@ -32,28 +35,32 @@ CLIPS = pd.DataFrame(
     }
 )
 HISTORY = pd.DataFrame(
-    {"epoch": [1, 2, 3], "lr": [1e-3, 5e-4, 1e-4], "train_loss": [2.0, 1.5, 1.0], "val_loss": [2.0, 1.8, 1.9],
-     "val_uar": [0.2, 0.456, 0.4]}
-)  # fmt: skip
+    {
+        "epoch": [1, 2, 3],
+        "train_loss": [2.0, 1.5, 1.0],
+        "val_loss": [2.0, 1.8, 1.9],
+        "val_uar": [0.2, 0.456, 0.4],
+    }
+)
 FOLDS = pd.DataFrame(
-    {"protocol": ["speaker_5fold"] * 2 + ["random_5fold"] * 2, "fold": [0, 1, 0, 1], "uar": [0.5, 0.6, 0.8, 0.8],
-     "accuracy": [0.5, 0.7, 0.9, 0.9]}
-)  # fmt: skip
+    {
+        "protocol": ["speaker_5fold"] * 2 + ["random_5fold"] * 2,
+        "fold": [0, 1, 0, 1],
+        "uar": [0.5, 0.6, 0.8, 0.8],
+        "accuracy": [0.5, 0.7, 0.9, 0.9],
+    }
+)
 
 
 def timeline():
-    probabilities = dict.fromkeys(EMOTIONS, 0.0)
+    nothing = dict.fromkeys(EMOTIONS, 0.0)
     windows = [
-        ("angry", {"angry": 0.9, "sad": 0.1}),
-        ("silence", dict.fromkeys(EMOTIONS, np.nan)),
-        ("sad", {"sad": 1.0}),
+        ("angry", nothing | {"angry": 0.9}),
+        ("silence", dict.fromkeys(EMOTIONS)),
+        ("sad", nothing | {"sad": 1.0}),
     ]
-    return pd.DataFrame(
-        [
-            {"start_s": 3.0 * k, "end_s": 3.0 * k + 3, "label": label} | probabilities | p
-            for k, (label, p) in enumerate(windows)
-        ]
-    )
+    rows = [{"start_s": 3.0 * k, "end_s": 3.0 * k + 3, "label": label} | p for k, (label, p) in enumerate(windows)]
+    return pd.DataFrame(rows)
 
 
 def test_style_is_slide_ready_and_idempotent():
@@ -65,13 +72,10 @@ def test_style_is_slide_ready_and_idempotent():
     assert {ax.xaxis.label.get_size(), ax.get_xticklabels()[0].get_size(), ax.texts[0].get_size()} == {16}
 
 
-def test_counts_writes_each_number_in_the_emotion_colours():
+def test_counts_writes_each_number_in_the_emotion_colours_and_hatches_parts():
     ax = plots.plot_counts(CLIPS)
     assert ticks(ax.xaxis) == ["neutral", "sad", "angry"] and texts(ax) == ["1", "1", "2"]
     assert [to_hex(bar.get_facecolor()).upper() for bar in ax.patches] == [COLORS[e] for e in ticks(ax.xaxis)]
-
-
-def test_counts_by_hue_tells_the_parts_apart_by_hatch():
     ax = plots.plot_counts(CLIPS, hue="sex")
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["female", "male", "not stated"]
     assert len(ax.patches) == 9 and len({bar.get_hatch() for bar in ax.patches}) == 3
@@ -108,47 +112,33 @@ def test_spectrogram_has_units_and_a_rasterised_mesh(y_axis, n_rows, ylabel, uni
     assert ax.collections[0].get_rasterized() and ax.get_xlim()[1] == pytest.approx(1.0, abs=0.02)
 
 
-def test_mean_spectrograms_share_one_scale_and_leave_the_absent_out():
-    means = {"calm": np.full((64, 20), -40.0), "angry": np.full((64, 20), -10.0)}
-    axes = plots.plot_mean_spectrograms(means, sr=16_000, hop_length=256)
-    assert axes.shape == (2, 4) and [ax.get_title() for ax in axes.flat] == list(EMOTIONS)
-    assert [len(ax.collections) for ax in axes.flat] == [0, 1, 0, 0, 1, 0, 0, 0]
-    assert {axes.flat[k].collections[0].get_clim() for k in (1, 4)} == {(-40, -10)}
+def test_spectrogram_grid_shares_time_and_colours():
+    named = {"short": np.full((64, 10), -40.0), "long": np.full((64, 30), -10.0), "none": None}
+    axes = plots.plot_spectrogram_grid(named, shape=(1, 4), sr=16_000, hop_length=1_600)
+    assert [len(ax.collections) for ax in axes] == [1, 1, 0, 0]
+    assert [ax.get_xlim() for ax in axes[:2]] == [(0, 3), (0, 3)]
+    assert {ax.collections[0].get_clim() for ax in axes[:2]} == {(-40, -10)}
+    with pytest.raises(ConfigError, match="number of spectrograms 3"):
+        plots.plot_spectrogram_grid(dict.fromkeys("abc", np.ones((2, 2))), shape=(1, 2), sr=16_000, hop_length=256)
 
 
-def test_feature_track_places_frames_in_seconds():
-    line = plots.plot_feature_track(np.ones((1, 5)), sr=16_000, hop_length=8_000, label="RMS").lines[0]
-    assert line.get_xdata().tolist() == [0, 0.5, 1, 1.5, 2]
-
-
-def test_history_stars_the_best_epoch():
+def test_history_stars_the_best_epoch_if_there_is_one():
     loss, uar = plots.plot_history(HISTORY)
-    assert uar.get_title() == "★ best epoch 2: 45.6 %" and (loss.get_ylabel(), uar.get_ylabel()) == (
-        "Loss (nats)",
-        "UAR (%)",
-    )
+    assert uar.get_title() == "★ best epoch 2: 45.6 %"
+    assert (loss.get_ylabel(), uar.get_ylabel()) == ("Loss (nats)", "UAR (%)")
     star = next(line for line in loss.lines if line.get_marker() == "*")
     assert (list(star.get_xdata()), list(star.get_ydata())) == ([2], [1.8])
     assert "training" not in uar.get_legend_handles_labels()[1]
     assert "training" in plots.plot_history(HISTORY.assign(train_uar=0.5))[1].get_legend_handles_labels()[1]
-
-
-def test_history_without_validation_scores_has_no_star():
     assert plots.plot_history(HISTORY.assign(val_uar=np.nan))[1].get_title() == ""
-
-
-def test_learning_rate_is_logarithmic():
-    assert plots.plot_learning_rate(HISTORY).get_yscale() == "log"
 
 
 def test_confusion_gives_per_cent_counts_and_a_dash_for_no_clips():
     counts = np.zeros((8, 8), int)
     counts[0, :2] = 3, 1
     ax = plots.plot_confusion(counts)
-    cells = np.array(texts(ax)).reshape(8, 8, 2)
-    assert cells[0, :3].tolist() == [["75 %", "3"], ["25 %", "1"], ["0 %", "0"]]
-    assert cells[1].tolist() == [["–", ""]] * 8
-    assert ax.texts[0].get_color() == "white" and ax.texts[2].get_color() == "black"
+    cells = np.array(texts(ax)).reshape(8, 8)
+    assert cells[0, :3].tolist() == ["75 %\n3", "25 %\n1", "0 %\n0"] and set(cells[1]) == {"–"}
     assert ax.get_xlabel() == "Predicted emotion" and ax.get_ylabel().startswith("True emotion")
     assert ticks(ax.yaxis) == list(EMOTIONS) and ax.figure.get_figwidth() == ax.figure.get_figheight()
 
@@ -199,16 +189,91 @@ def test_probabilities_mark_the_prediction_without_colour():
         plots.plot_probabilities({"hapy": 1.0})
 
 
-def test_timeline_writes_the_labels_and_hatches_silence():
-    ax = plots.plot_timeline(timeline())
-    assert texts(ax) == ["angry", "silence", "sad"] and ticks(ax.yaxis) == list(EMOTIONS[::-1])
+def test_timeline_writes_the_labels_and_hatches_silence_on_the_axes_it_is_given():
+    given = plt.figure().add_subplot()
+    ax = plots.plot_timeline(timeline(), ax=given)
+    assert ax is given and texts(ax) == ["angry", "silence", "sad"] and ticks(ax.yaxis) == list(EMOTIONS[::-1])
     hatched = [patch for patch in ax.patches if patch.get_hatch()]
     assert len(hatched) == 1 and hatched[0].get_x() == pytest.approx(3) and hatched[0].get_width() == pytest.approx(3)
 
 
-def test_plots_draw_on_the_axes_they_are_given():
-    ax = plt.figure().add_subplot()
-    assert plots.plot_timeline(timeline(), ax=ax) is ax and plots.plot_counts(CLIPS, ax=ax) is ax
+def explanation(weights, n_frames=50):
+    """What spoke for "sad" in a clip of 64 bands that gets louder; 16 ms a frame."""
+    S_db = np.linspace(-80, -20, 64 * n_frames).reshape(64, n_frames)
+    return Explanation("sad", S_db, np.asarray(weights, dtype=np.float32), 0.016)
+
+
+def test_explanation_hatches_and_colours_what_spoke_for_the_emotion():
+    weights = np.zeros((64, 50))
+    weights[28:34, 10:20], weights[28:34, 30:40] = 0.3, -0.3
+    ax = plots.plot_explanation(explanation(weights), share=0.02)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Time (s)", "Frequency (Hz)")
+    assert [other.get_ylabel() for other in ax.figure.axes] == ["Frequency (Hz)", "Spoke for sad (1: most)"]
+    grey, over, hatch, outline = ax.collections
+    assert np.ptp(grey.cmap([0.0, 0.5, 1.0])[:, :3], axis=1) == pytest.approx(0)
+    shown = over.get_array().reshape(64, 50)
+    assert shown[30, 15] == pytest.approx(1, abs=0.1) and shown[:, 28:].max() == 0
+    assert over.cmap(0.0)[3] == 0 and over.cmap(1.0)[3] == 1
+    assert hatch.hatches == ["//"] and hatch.get_paths() and outline.get_paths()
+    (left, low), (right, high) = outline.get_datalim(ax.transData).get_points()
+    assert 0.13 < left < 0.19 < 0.29 < right < 0.35  # frames 10 to 19
+    assert 1_350 < low < 1_500 and 1_850 < high < 2_000  # bands 28 to 33
+
+
+def test_explanation_without_anything_that_spoke_for_it_stays_grey():
+    for weights in (np.zeros((64, 50)), np.full((64, 50), -0.1)):
+        ax = plots.plot_explanation(explanation(weights))
+        assert len(ax.collections) == 2 and ax.collections[1].get_array().max() == 0
+    assert plots.plot_explanation(explanation(np.ones((64, 1)), n_frames=1)).get_xlabel() == "Time (s)"
+
+
+@pytest.mark.parametrize(("weights", "share"), [(np.zeros((64, 49)), 0.1), (np.zeros((64, 50)), 0.0)])
+def test_explanation_refuses_weights_of_another_clip_and_a_share_of_nothing(weights, share):
+    with pytest.raises(ConfigError, match=rf"Bad weights .*\(64, {weights.shape[1]}\) or share {share}: expected"):
+        plots.plot_explanation(explanation(weights), share=share)
+
+
+ZOO = pd.DataFrame(
+    {
+        "name": ["conv1d", "two_channel", "transcript_rnn", "cnn"],
+        "uar_speaker": [0.4, np.nan, 0.125, 0.6],
+        "low": [0.35, np.nan, 0.125, 0.55],
+        "high": [0.45, np.nan, 0.125, 0.65],
+        "uar_random": [0.6, 0.7, 0.13, np.nan],
+    }
+)
+
+
+def test_zoo_puts_the_best_on_unseen_speakers_on_top_and_stars_the_house():
+    ax = plots.plot_zoo(ZOO, starred=["cnn"])
+    assert ticks(ax.yaxis) == ["two_channel", "transcript_rnn", "conv1d", "★ cnn"]
+    assert texts(ax) == ["chance 12.5 %"] and ax.get_xlim() == (0, 100)
+    speaker, random = ax.collections[-3], ax.collections[-1]
+    assert places(speaker)[1:] == [[12.5, 1], [40, 2], [60, 3]]
+    assert places(random)[:3] == [[70, 0], [13, 1], [60, 2]]
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["unseen speakers, 95 % interval", "random split (leaky)"]
+
+
+def test_ablation_sorts_and_fills_what_is_sure():
+    rows = [("no masks", -0.0525, 0.001, 3), ("mixup", 0.0, 0.01, 3), ("half", 0.105, 0.005, 2)]
+    ax = plots.plot_ablation(pd.DataFrame(rows, columns=["variant", "difference", "error", "n"]))
+    assert ticks(ax.yaxis) == ["no masks (3)", "mixup (3)", "half (2)"]
+    sure, unsure = ax.collections[-2:]
+    np.testing.assert_allclose(places(sure), [[-5.25, 0]])
+    np.testing.assert_allclose(places(unsure), [[0, 1], [10.5, 2]], atol=1e-9)  # two trainings are no proof
+    assert ax.get_xlabel() == "UAR minus the recipe's (points)"
+
+
+def test_noise_gets_worse_to_the_right_and_names_its_levels():
+    table = pd.DataFrame({"noise": ["none", "white", "white", "babble", "babble"], "snr_db": [np.inf, 20, 0, 20, 0]})
+    table["uar"] = [0.6, 0.5, 0.2, 0.55, 0.4]
+    ax = plots.plot_noise(table.assign(low=table["uar"] - 0.1, high=table["uar"] + 0.1))
+    assert texts(ax) == ["quiet 60 %", "chance 12.5 %"] and ax.get_xlim()[0] > ax.get_xlim()[1]
+    white, babble = ax.lines[:2]
+    assert (white.get_xdata().tolist(), white.get_ydata().tolist()) == ([0, 20], [20, 50])
+    assert (white.get_marker(), white.get_linestyle()) != (babble.get_marker(), babble.get_linestyle())
+    assert [band.get_hatch() for band in ax.collections] == ["//", "xx"]
 
 
 @pytest.mark.parametrize(
@@ -216,11 +281,13 @@ def test_plots_draw_on_the_axes_they_are_given():
     [
         (plots.plot_counts, "emotion"),
         (plots.plot_history, "val_uar"),
-        (plots.plot_learning_rate, "lr"),
         (plots.plot_per_class, "recall"),
         (plots.plot_reliability, "confidence"),
         (plots.plot_leak, "protocol"),
         (plots.plot_timeline, "surprised"),
+        (plots.plot_zoo, "uar_random"),
+        (plots.plot_ablation, "variant"),
+        (plots.plot_noise, "snr_db"),
     ],
 )
 def test_a_table_that_lacks_columns_says_so(draw, column):
@@ -242,114 +309,28 @@ def test_save_figure_writes_both_files_with_the_same_bytes_each_time(tmp_path):
     saved = []
     for _ in range(2):
         ax = plots.plot_counts(CLIPS, hue="sex")
-        plots.plot_spectrogram(
-            np.eye(64), sr=16_000, hop_length=256, ax=ax.figure.add_axes((0.7, 0.5, 0.2, 0.2)), colorbar=False
-        )
-        path = plots.save_figure(ax.figure, "01_counts")
+        inset = ax.figure.add_axes((0.7, 0.5, 0.2, 0.2))
+        plots.plot_spectrogram(np.eye(64), sr=16_000, hop_length=256, ax=inset, colorbar=False)
+        path = plots.save_figure(ax.figure, "01_counts", synthetic=False)
         saved.append((path.read_bytes(), path.with_suffix(".svg").read_bytes()))
-    assert path == tmp_path / "figures" / "01_counts.png"
-    assert saved[0] == saved[1]
+    assert path == tmp_path / "figures" / "01_counts.png" and saved[0] == saved[1]
     svg = saved[0][1].decode()
-    assert "Number of clips</text>" in svg and "dc:date" not in svg
+    assert "Number of clips</text>" in svg and "dc:date" not in svg and plots.SYNTHETIC not in svg
     assert plt.imread(path).shape[:2] == (1687, 3000)
     assert sorted(file.name for file in path.parent.iterdir()) == ["01_counts.png", "01_counts.svg"]
 
 
-@pytest.mark.parametrize(
-    "name", ["confusion", "5_confusion", "05-confusion", "05_Confusion", "05_x\n", "../05_x", "٠٥_x", None]
-)
+@pytest.mark.parametrize("profile", ["smoke", "full"])
+def test_save_figure_marks_synthetic_speech_once(profile, monkeypatch):
+    monkeypatch.setenv("SERCORE_PROFILE", profile)
+    figure = plots.plot_history(HISTORY)[0].figure
+    for _ in range(2):
+        plots.save_figure(figure, "04_history")
+    assert [text.get_text() for text in figure.texts] == [plots.SYNTHETIC] * (profile == "smoke")
+
+
+@pytest.mark.parametrize("name", ["confusion", "5_confusion", "05-confusion", "05_x\n", "../05_x", "٠٥_x", None])
 def test_save_figure_refuses_other_names(name, tmp_path):
     with pytest.raises(ConfigError, match="05_confusion"):
         plots.save_figure(plt.figure(), name)
     assert not (tmp_path / "figures").exists()
-
-
-def test_a_failed_save_keeps_the_old_figure_and_no_scraps(monkeypatch):
-    fig = plots.plot_learning_rate(HISTORY).figure
-    path = plots.save_figure(fig, "04_lr")
-    before = path.with_suffix(".svg").read_bytes()
-
-    def torn(part, **_):
-        part.write_text("half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(fig, "savefig", torn)
-    with pytest.raises(OSError, match="disk full"):
-        plots.save_figure(fig, "04_lr")
-    assert path.with_suffix(".svg").read_bytes() == before
-    assert len(list(path.parent.iterdir())) == 2
-
-
-def test_synthetic_stamp_is_written_once():
-    axes = plots.plot_history(HISTORY)
-    assert plots.mark_synthetic(axes) is axes
-    plots.mark_synthetic(axes[0].figure)
-    assert [text.get_text() for text in axes[0].figure.texts] == ["synthetic speech – not a result"]
-
-
-def test_spectrogram_grid_shares_time_and_colours():
-    named = {"short": np.full((64, 10), -40.0), "long": np.full((64, 30), -10.0), "none": None}
-    axes = plots.plot_spectrogram_grid(named, shape=(1, 4), sr=16_000, hop_length=1_600)
-    assert [len(ax.collections) for ax in axes] == [1, 1, 0, 0]
-    assert [ax.get_xlim() for ax in axes[:2]] == [(0, 3), (0, 3)]
-    assert {ax.collections[0].get_clim() for ax in axes[:2]} == {(-40, -10)}
-    with pytest.raises(ConfigError, match="number of spectrograms 3"):
-        plots.plot_spectrogram_grid(dict.fromkeys("abc", np.ones((2, 2))), shape=(1, 2), sr=16_000, hop_length=256)
-
-
-def test_folds_show_who_is_tested():
-    clips = pd.DataFrame({"speaker": [f"ravdess-{k:02d}" for k in (1, 2, 3, 4)]})
-    rows = [np.array(part) for part in ([0, 1], [2], [3], [3], [0, 1], [2])]
-    folds = [Fold("0", *rows[:3]), Fold("1", *rows[3:])]
-    ax = plots.plot_folds(clips, folds)
-    assert [text.get_text() for text in ax.texts] == ["", "", "V", "T", "", "V", "V", "T"]
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["01", "02", "03", "04"]
-
-
-def test_departures_lie_in_the_order_of_the_emotions():
-    ax = plots.plot_departures(pd.Series({"sad": -3.0, "angry": 9.0}), reach=(-6, 6), label="Level (dB)")
-    assert ax.collections[-1].get_offsets().data.tolist() == [[-3, 0], [9, 1]]
-    assert ticks(ax.yaxis) == ["sad", "angry"] and ax.get_xlabel() == "Level (dB)"
-
-
-def explanation(weights, n_frames=50):
-    """What spoke for "sad" in a clip of 64 bands that gets louder; 16 ms a frame."""
-    S_db = np.linspace(-80, -20, 64 * n_frames).reshape(64, n_frames)
-    return Explanation("sad", S_db, np.asarray(weights, dtype=np.float32), 0.016)
-
-
-def spots(**values):
-    weights = np.zeros((64, 50))
-    weights[28:34, 10:20], weights[28:34, 30:40] = values["early"], values["late"]
-    return weights
-
-
-def test_explanation_hatches_and_colours_what_spoke_for_the_emotion():
-    ax = plots.plot_explanation(explanation(spots(early=0.3, late=-0.3)), share=0.02)
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Time (s)", "Frequency (Hz)")
-    assert [other.get_ylabel() for other in ax.figure.axes] == ["Frequency (Hz)", "Spoke for sad (1: most)"]
-    grey, over, hatch, outline = ax.collections
-    assert np.ptp(grey.cmap([0.0, 0.5, 1.0])[:, :3], axis=1) == pytest.approx(0)
-    shown = over.get_array().reshape(64, 50)
-    assert shown[30, 15] == pytest.approx(1, abs=0.1) and shown[:, 28:].max() == 0
-    assert over.cmap(0.0)[3] == 0 and over.cmap(1.0)[3] == 1
-    assert hatch.hatches == ["//"] and hatch.get_paths() and outline.get_paths()
-    (left, low), (right, high) = outline.get_datalim(ax.transData).get_points()
-    assert 0.13 < left < 0.19 < 0.29 < right < 0.35  # frames 10 to 19
-    assert 1_350 < low < 1_500 and 1_850 < high < 2_000  # bands 28 to 33
-
-
-@pytest.mark.parametrize("weights", [np.zeros((64, 50)), np.full((64, 50), -0.1)])
-def test_explanation_without_anything_that_spoke_for_it_stays_grey(weights):
-    ax = plots.plot_explanation(explanation(weights))
-    assert len(ax.collections) == 2 and ax.collections[1].get_array().max() == 0
-
-
-def test_explanation_of_a_single_frame_is_drawn():
-    assert plots.plot_explanation(explanation(np.ones((64, 1)), n_frames=1)).get_xlabel() == "Time (s)"
-
-
-@pytest.mark.parametrize(("weights", "share"), [(np.zeros((64, 49)), 0.1), (np.zeros((64, 50)), 0.0)])
-def test_explanation_refuses_weights_of_another_clip_and_a_share_of_nothing(weights, share):
-    with pytest.raises(ConfigError, match=rf"Bad weights .*\(64, {weights.shape[1]}\) or share {share}: expected"):
-        plots.plot_explanation(explanation(weights), share=share)

@@ -52,37 +52,6 @@ def test_a_training_item_is_a_window_and_its_target():
     assert (X[0, :, 40:] == -1.5).all()
 
 
-def test_asides_come_after_the_target_and_are_learned_beside_it(data):
-    _, val_features, val_targets = data
-    asides = np.stack([np.arange(64) % 2, np.arange(64) % 3], axis=1)
-    _, told = TrainingSet(*bands(64), asides=asides)[5, 0]
-    assert told.tolist() == [5, 1, 2]
-    losses = {}
-    for kept, n_classes in ((asides, 13), (None, 8)):
-        more = TrainingSet(*bands(64), asides=kept, seed=1)
-        result = fit("cnn", more, val_features, val_targets, config=CONFIG, model_config={"n_classes": n_classes},
-                     progress=False)  # fmt: skip
-        losses[kept is None] = result.history["train_loss"].iloc[0]
-        assert models.predict_logits(result.model, val_features).shape == (16, 8)
-    assert losses[False] > losses[True] + 0.3  # two more losses, of about log 2 and log 3, at 0.3 each
-
-
-def test_a_network_that_has_filled_gaps_starts_from_elsewhere(data, caplog):
-    train_set, val_features, val_targets = data
-    drawn = []
-    with caplog.at_level("INFO", logger="sercore.train"):
-        for gap_epochs in (1, 8):
-            config = replace(CONFIG, epochs=1, gap_epochs=gap_epochs)
-            result = fit("cnn", train_set, val_features, val_targets, config=config, progress=False)
-            drawn.append(float(caplog.messages[-1].split()[-4]))
-    plain = fit("cnn", train_set, val_features, val_targets, config=replace(CONFIG, epochs=1), progress=False)
-    # Loud bands are near 1, all else near -0.5, and every clip has one of eight: to draw the mean leaves 0.25.
-    assert drawn[1] < 0.5 * drawn[0]
-    assert result.history["train_loss"].iloc[0] != plain.history["train_loss"].iloc[0]
-    with pytest.raises(ConfigError, match="Bad gap_epochs 1 for cnn_basic"):
-        fit("cnn_basic", train_set, config=replace(CONFIG, gap_epochs=1), progress=False)
-
-
 def test_a_vector_is_shown_whole_without_masks():
     X, target = TrainingSet([np.arange(30, dtype=np.float32) + 1], [6], max_bands=20, max_frames=20)[0, 0]
     assert X.tolist() == [list(range(1, 31))]
@@ -215,18 +184,15 @@ def tell_apart(monkeypatch):
     """A model, "scripted", that says when its hooks are called, and starts from weights of its own."""
     calls = []
 
-    class Scripted(torch.nn.Module):
-        kind = "log_mel"
-
+    class Scripted(torch.nn.Module, models.Trainable):
         def __init__(self):
             super().__init__()
-            self.pretrained = True
             self.head = torch.nn.Linear(64, 8)
 
         def warm_start(self):
             calls.append("warm start")
-            self.pretrained = "as told by warm_start"
             torch.nn.init.constant_(self.head.weight, 7.0)
+            return True
 
         def set_stage(self, progress):
             calls.append(progress)
@@ -242,7 +208,7 @@ def test_a_network_is_warmed_up_once_and_told_its_progress_each_epoch(data, tell
     result = fit("scripted", *data, config=replace(CONFIG, epochs=4, patience=4, lr=1e-9), progress=False)
     assert tell_apart == ["warm start", 0.0, 0.25, 0.5, 0.75]
     torch.testing.assert_close(result.model.head.weight, torch.full((8, 64), 7.0))
-    assert result.model.pretrained == "as told by warm_start"
+    assert result.facts["pretrained"] is True
 
 
 def test_the_running_mean_starts_with_a_short_memory(data):
