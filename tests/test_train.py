@@ -18,6 +18,7 @@ from sercore import models, train
 from sercore.augment import SpectrogramWarp
 from sercore.dataset import EpochSampler, TrainingSet
 from sercore.errors import ConfigError
+from sercore.models.functionals_svm import FunctionalsSVM
 from sercore.train import TrainConfig, fit, one_cycle
 
 CONFIG = TrainConfig(epochs=3, batch_size=16, patience=3, ema_decay=0.5)
@@ -219,13 +220,13 @@ def test_the_running_mean_starts_with_a_short_memory(data):
 
 def test_a_model_that_is_solved_at_once_meets_the_clips_and_their_copies(monkeypatch):
     met = []
-    original = models.FunctionalsSVM.fit_closed
+    original = FunctionalsSVM.fit_closed
 
     def spy(self, X, targets, *, seed):
         met.append((X[:, 0].tolist(), targets.tolist(), seed))
         original(self, X, targets, seed=seed)
 
-    monkeypatch.setattr(models.FunctionalsSVM, "fit_closed", spy)
+    monkeypatch.setattr(FunctionalsSVM, "fit_closed", spy)
     targets = np.arange(8)
 
     def vectors(first):
@@ -265,7 +266,7 @@ def test_half_precision_is_for_processors_that_compute_with_it(
     def accelerator(*, cpu, mixed_precision):
         raise Chosen(f"{mixed_precision}, on the CPU: {cpu}")
 
-    monkeypatch.setenv("SERCORE_DEVICE", device)
+    monkeypatch.setattr(train.settings, "device", lambda: device)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     monkeypatch.setattr(train, "Accelerator", accelerator)
     with pytest.raises(Chosen, match=f"^{precision}, on the CPU: {device == 'cpu'}$"):

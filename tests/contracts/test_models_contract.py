@@ -8,10 +8,10 @@ from safetensors.torch import load, save
 from sercore.models import MODELS, Trainable, build_model
 
 #: A design with options that change its way through the data.
-CASES = {name: (name, {}) for name in MODELS} | {
+CASES = {name: (name, {}) for name in MODELS if name != "ensemble"} | {
     "cnn without excitation": ("cnn", {"excite": False}),
     "cnn_basic of MFCC": ("cnn_basic", {"input": "mfcc"}),
-    "ensemble at two tempos": ("ensemble", {"n_members": 2, "widths": (4, 8, 8), "tempos": (0.9, 1.0)}),
+    "ensemble at two tempos": ("ensemble", {"n_members": 2, "widths": (16, 32, 32), "tempos": (0.9, 1.0)}),
 }
 #: Lengths of input that are not the usual one, where there may be others.
 LENGTHS = {"log_mel": (64, 193), "words": (8, 25), "functionals": (196,)}
@@ -81,6 +81,6 @@ def test_weights_survive_safetensors_in_a_fresh_network(case):
 
 
 def test_what_a_run_asks_of_a_network_is_answered(model):
-    assert isinstance(model, Trainable) and model.kind in LENGTHS
+    assert Trainable in type(model).__mro__ and model.kind in LENGTHS
     assert model.warm_start() is False  # none of them, unless asked for
     model.set_stage(0.0)
