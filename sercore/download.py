@@ -213,6 +213,7 @@ def fetch(
             note.unlink()
             return path
         part.unlink()
+        note.unlink()
         if last:
             raise CorpusError(f"Bad checksum of {url}: expected {checksum}, got {got}, twice.")
         logger.warning("%s: not the bytes of its checksum; fetching it anew", url)

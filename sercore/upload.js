@@ -38,7 +38,7 @@ export default () => {
     },
 
     render({ model, el }) {
-      const input = element("input", { type: "file", accept: model.get("accept"), multiple: model.get("multiple"), hidden: true });
+      const input = element("input", { type: "file", accept: model.get("accept"), multiple: true, hidden: true });
       const button = element("button", { type: "button", className: "ser-button ser-primary", textContent: "Choose recordings" });
       const status = element("p", { className: "ser-small" });
       const alert = element("p", { className: "ser-alert" });
@@ -84,7 +84,7 @@ export default () => {
       zone.ondragover = (event) => over(event, 0);
       zone.ondrop = (event) => {
         over(event, -depth);
-        take([...event.dataTransfer.files].slice(0, model.get("multiple") ? undefined : 1));
+        take([...event.dataTransfer.files].slice(0, true ? undefined : 1));
       };
     },
   };
