@@ -9,7 +9,6 @@ import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
@@ -355,71 +354,6 @@ def plot_explanation(
         ax.contour(x, y, weights, [level], colors=INK, linewidths=2)
     ax.figure.colorbar(over, ax=ax, label=f"Spoke for {explanation.emotion} (1: most)", pad=0.02)
     return ax
-
-
-def plot_zoo(table: pd.DataFrame, *, starred: Sequence[str] = (), chance: float = 0.125, ax: Where = None) -> Axes:
-    """Draw the UAR of each design on unseen speakers (●, with its interval) and on the leaky random split (◇).
-
-    `table` is `compare.zoo_table`'s: name, uar_speaker, low, high, uar_random; NaN is not drawn. The best by speaker
-    is on top, and the names in `starred` get a star.
-    """
-    ax = _open(ax, table, ["name", "uar_speaker", "low", "high", "uar_random"])
-    names = [f"★ {name}" if name in starred else name for name in table["name"]]
-    table = table.assign(design=names, uar=table["uar_speaker"]).sort_values("uar", na_position="first")
-    plot_scores_by_group(table, group="design", chance=chance, ax=ax)
-    ax.collections[-1].set_label("unseen speakers, 95 % interval")
-    random, rows = 100 * table["uar_random"], np.arange(len(table))
-    ax.hlines(rows, 100 * table["uar"], random, color=LEAKY, linestyle=":", linewidth=1.5, zorder=1)
-    ax.scatter(random, rows, s=130, marker="D", facecolor="white", edgecolor=LEAKY, linewidth=2, zorder=2.5,
-               label="random split (leaky)")  # fmt: skip
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 1.06), ncols=2)
-    return ax
-
-
-def plot_ablation(table: pd.DataFrame, *, ax: Where = None) -> Axes:
-    """Draw by how much each change of the recipe moves the UAR on validation speakers: mean ± standard error.
-
-    `table` is `ablation.ablation_differences`'s: variant, difference, error and n, the number of trainings, which
-    stands behind the name. A filled mark is of three or more, and lies over two standard errors from 0.
-    """
-    ax = _open(ax, table, ["variant", "difference", "error", "n"], size=SQUARE if len(table) > 12 else WIDE)
-    rows = table.sort_values("difference", kind="stable")
-    mean, error, places = 100 * rows["difference"], 100 * rows["error"], np.arange(len(rows))
-    ax.axvline(0, color=INK, linewidth=1.5)
-    ax.errorbar(mean, places, xerr=np.nan_to_num(error), fmt="none", color=PALE, capsize=6, linewidth=4)
-    sure = ((mean.abs() > 2 * error) & (rows["n"] > 2)).to_numpy()
-    for part, face in ((sure, PLAIN), (~sure, "white")):
-        ax.scatter(mean[part], places[part], s=140, facecolor=face, edgecolor=INK, linewidth=1.5, zorder=3)
-    names = [fill(f"{name} ({n})", 36) for name, n in zip(rows["variant"], rows["n"], strict=True)]
-    ax.set_yticks(places, names, fontsize=13)
-    ax.set_title("filled: of three or more trainings,\nand over two standard errors from 0", loc="right", fontsize=14)
-    return _label(
-        ax, "UAR minus the recipe's (points)", "One change (trainings)", grid="x", ylim=(-0.6, len(rows) - 0.4)
-    )
-
-
-def plot_noise(table: pd.DataFrame, *, chance: float = 0.125, ax: Where = None) -> Axes:
-    """Draw the UAR (with its interval) against the signal-to-noise ratio, a line per noise, noisier to the right.
-
-    `table` is `robustness.noise_robustness`'s: noise, snr_db, uar, low, high. The row of the noise "none" is drawn as
-    the level of quiet recordings.
-    """
-    ax = _open(ax, table, ["noise", "snr_db", "uar", "low", "high"])
-    quiet, noisy = table[table["noise"] == "none"], table[table["noise"] != "none"].sort_values("snr_db")
-    styles = itertools.cycle(zip(SERIES, HATCHES[1:], strict=False))
-    for (name, rows), ((line, mark, color), hatch) in zip(noisy.groupby("noise", sort=False), styles, strict=False):
-        low, high = 100 * rows["low"], 100 * rows["high"]
-        ax.fill_between(rows["snr_db"], low, high, facecolor=color, alpha=0.15, hatch=hatch, edgecolor=color, lw=0)
-        ax.plot(rows["snr_db"], 100 * rows["uar"], line, marker=mark, color=color, markersize=11, label=name)
-    for name, value, style in (*(("quiet", uar, "-.") for uar in quiet["uar"]), ("chance", chance, "--")):
-        ax.axhline(100 * value, color=INK, linestyle=style, linewidth=1.5)
-        ax.text(0.995, 100 * value, f"{name} {100 * value:.3g} %", ha="right", va="bottom",
-                transform=ax.get_yaxis_transform())  # fmt: skip
-    ax.set_xticks(sorted(noisy["snr_db"].unique()))
-    ax.invert_xaxis()
-    ax.legend(title="Noise, 95 % interval", loc="lower left", bbox_to_anchor=(0, 0.2), handlelength=3)
-    top = max(100 * table[["uar", "high"]].max().max() + 6, 60)
-    return _label(ax, "Signal-to-noise ratio (dB), noisier to the right", "UAR (%)", grid="y", ylim=(0, top))
 
 
 def _open(ax, table=None, columns=(), *, size=WIDE, shape=(1, 1)):

@@ -233,49 +233,6 @@ def test_explanation_refuses_weights_of_another_clip_and_a_share_of_nothing(weig
         plots.plot_explanation(explanation(weights), share=share)
 
 
-ZOO = pd.DataFrame(
-    {
-        "name": ["conv1d", "two_channel", "transcript_rnn", "cnn"],
-        "uar_speaker": [0.4, np.nan, 0.125, 0.6],
-        "low": [0.35, np.nan, 0.125, 0.55],
-        "high": [0.45, np.nan, 0.125, 0.65],
-        "uar_random": [0.6, 0.7, 0.13, np.nan],
-    }
-)
-
-
-def test_zoo_puts_the_best_on_unseen_speakers_on_top_and_stars_the_house():
-    ax = plots.plot_zoo(ZOO, starred=["cnn"])
-    assert ticks(ax.yaxis) == ["two_channel", "transcript_rnn", "conv1d", "★ cnn"]
-    assert texts(ax) == ["chance 12.5 %"] and ax.get_xlim() == (0, 100)
-    speaker, random = ax.collections[-3], ax.collections[-1]
-    assert places(speaker)[1:] == [[12.5, 1], [40, 2], [60, 3]]
-    assert places(random)[:3] == [[70, 0], [13, 1], [60, 2]]
-    labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels == ["unseen speakers, 95 % interval", "random split (leaky)"]
-
-
-def test_ablation_sorts_and_fills_what_is_sure():
-    rows = [("no masks", -0.0525, 0.001, 3), ("mixup", 0.0, 0.01, 3), ("half", 0.105, 0.005, 2)]
-    ax = plots.plot_ablation(pd.DataFrame(rows, columns=["variant", "difference", "error", "n"]))
-    assert ticks(ax.yaxis) == ["no masks (3)", "mixup (3)", "half (2)"]
-    sure, unsure = ax.collections[-2:]
-    np.testing.assert_allclose(places(sure), [[-5.25, 0]])
-    np.testing.assert_allclose(places(unsure), [[0, 1], [10.5, 2]], atol=1e-9)  # two trainings are no proof
-    assert ax.get_xlabel() == "UAR minus the recipe's (points)"
-
-
-def test_noise_gets_worse_to_the_right_and_names_its_levels():
-    table = pd.DataFrame({"noise": ["none", "white", "white", "babble", "babble"], "snr_db": [np.inf, 20, 0, 20, 0]})
-    table["uar"] = [0.6, 0.5, 0.2, 0.55, 0.4]
-    ax = plots.plot_noise(table.assign(low=table["uar"] - 0.1, high=table["uar"] + 0.1))
-    assert texts(ax) == ["quiet 60 %", "chance 12.5 %"] and ax.get_xlim()[0] > ax.get_xlim()[1]
-    white, babble = ax.lines[:2]
-    assert (white.get_xdata().tolist(), white.get_ydata().tolist()) == ([0, 20], [20, 50])
-    assert (white.get_marker(), white.get_linestyle()) != (babble.get_marker(), babble.get_linestyle())
-    assert [band.get_hatch() for band in ax.collections] == ["//", "xx"]
-
-
 @pytest.mark.parametrize(
     ("draw", "column"),
     [
@@ -285,9 +242,6 @@ def test_noise_gets_worse_to_the_right_and_names_its_levels():
         (plots.plot_reliability, "confidence"),
         (plots.plot_leak, "protocol"),
         (plots.plot_timeline, "surprised"),
-        (plots.plot_zoo, "uar_random"),
-        (plots.plot_ablation, "variant"),
-        (plots.plot_noise, "snr_db"),
     ],
 )
 def test_a_table_that_lacks_columns_says_so(draw, column):
