@@ -8,7 +8,6 @@ from typing import BinaryIO
 
 import librosa
 import numpy as np
-import scipy.signal
 import soundfile as sf
 import soxr
 
@@ -397,35 +396,3 @@ def trim_silence(y: np.ndarray, *, top_db: float = 35.0) -> np.ndarray:
     """Cut from both ends what is `top_db` [dB] quieter than the loudest frame (`librosa.effects.trim`)."""
     trimmed, _ = librosa.effects.trim(y, top_db=top_db)
     return trimmed if len(trimmed) else y
-
-
-def bandpass(y: np.ndarray, *, sr: int, low_hz: float = 80.0, high_hz: float = 7_600.0) -> np.ndarray:
-    """Keep the band of the voice, without hum and rumble below and hiss above; AudioError for an impossible band.
-
-    A fourth-order Butterworth filter is run forwards and backwards, so that nothing moves in time.
-
-    Examples
-    --------
-    >>> clean = bandpass(load_audio("noisy.wav", sr=16_000), sr=16_000, low_hz=100, high_hz=7_000)
-    """
-    if not 0 < low_hz < high_hz < sr / 2:
-        raise AudioError(
-            f"Bad band {low_hz} to {high_hz} Hz: expected 0 < low_hz < high_hz < {sr / 2:.0f} (half of sr)."
-        )
-    sos = scipy.signal.butter(4, (low_hz, high_hz), btype="bandpass", fs=sr, output="sos")
-    return scipy.signal.sosfiltfilt(sos, y, padlen=min(len(y) - 1, 3 * 9)).astype(np.float32)
-
-
-def normalize_level(y: np.ndarray, *, target_dbfs: float = -23.0) -> np.ndarray:
-    """Bring a recording to an RMS level [dBFS], or to a lower one where its peaks would pass full scale.
-
-    The default is EBU R 128's programme level.
-
-    Examples
-    --------
-    >>> level_dbfs(normalize_level(load_audio("quiet.wav")))
-    -23.0
-    """
-    y = check_waveform(y)
-    gain = 10.0 ** ((target_dbfs - level_dbfs(y)) / 20.0)
-    return (y * min(gain, 1.0 / np.abs(y).max())).astype(np.float32)

@@ -1,4 +1,4 @@
-"""augment: variations of a waveform, of a spectrogram and of a batch, for training clips only."""
+"""augment: change a waveform, a spectrogram or a batch; by chance for training clips only, or to clean a recording."""
 
 import random
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 import scipy.signal
 import soxr
 
-from sercore.audio import check_waveform
+from sercore.audio import check_waveform, level_dbfs
 from sercore.corpora.synthetic import synthesize
 from sercore.errors import ConfigError
 from sercore.labels import EMOTIONS
@@ -95,6 +95,38 @@ def change_speed(y: np.ndarray, *, sr: int, factor: float) -> np.ndarray:
 def change_gain(y: np.ndarray, *, gain_db: float) -> np.ndarray:
     """Change the level; what passes full scale is clipped, as a recorder would."""
     return np.clip(check_waveform(y) * 10.0 ** (gain_db / 20.0), -1.0, 1.0).astype(np.float32)
+
+
+def bandpass(y: np.ndarray, *, sr: int, low_hz: float = 80.0, high_hz: float = 7_600.0) -> np.ndarray:
+    """Keep the band of the voice, without hum and rumble below and hiss above; ConfigError for an impossible band.
+
+    A fourth-order Butterworth filter is run forwards and backwards, so that nothing moves in time.
+
+    Examples
+    --------
+    >>> clean = bandpass(load_audio("noisy.wav", sr=16_000), sr=16_000, low_hz=100, high_hz=7_000)
+    """
+    if not 0 < low_hz < high_hz < sr / 2:
+        raise ConfigError(
+            f"Bad band {low_hz} to {high_hz} Hz: expected 0 < low_hz < high_hz < {sr / 2:.0f} (half of sr)."
+        )
+    sos = scipy.signal.butter(4, (low_hz, high_hz), btype="bandpass", fs=sr, output="sos")
+    return scipy.signal.sosfiltfilt(sos, y, padlen=min(len(y) - 1, 3 * 9)).astype(np.float32)
+
+
+def normalize_level(y: np.ndarray, *, target_dbfs: float = -23.0) -> np.ndarray:
+    """Bring a recording to an RMS level [dBFS], or to a lower one where its peaks would pass full scale.
+
+    The default is EBU R 128's programme level.
+
+    Examples
+    --------
+    >>> level_dbfs(normalize_level(load_audio("quiet.wav")))
+    -23.0
+    """
+    y = check_waveform(y)
+    gain = 10.0 ** ((target_dbfs - level_dbfs(y)) / 20.0)
+    return (y * min(gain, 1.0 / np.abs(y).max())).astype(np.float32)
 
 
 @dataclass(frozen=True)

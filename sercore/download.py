@@ -33,6 +33,8 @@ N_CONNECTIONS = 4
 TIMEOUT_S, MAX_WAIT_S = 30.0, 120.0
 #: So many cuts in a row that brought nothing new, and the download is given up; the first waits [s] between them.
 MAX_CUTS, BACKOFF_S = 5, 0.5
+#: What a server answers while it is busy.
+BUSY = (408, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,9 @@ def verify(name: str, root: str | Path | None = None) -> VerifyReport:
         missing, n_expected = sorted(expected - {Path(path).stem for path in paths}), len(expected)
     unreadable = {path: reason for path in paths if (reason := _unreadable(path))}
     reasons = {entry["path"]: entry["reason"] for entry in clips.attrs["skipped"]}
+    reasons = {path: reason for path, reason in reasons.items() if Path(path).stem not in corpus.broken}
     copies = {path: reason for path, reason in reasons.items() if reason.startswith("Duplicate")}
-    skipped = {
-        path: why for path, why in reasons.items() if path not in copies and Path(path).stem not in corpus.broken
-    }
+    skipped = {path: reason for path, reason in reasons.items() if path not in copies}
     return VerifyReport(name, n_expected, len(paths) - len(unreadable), missing, unreadable, skipped, copies)
 
 
@@ -104,11 +105,6 @@ def _unreadable(path):
     except AudioError as error:
         return str(error)
     return ""
-
-
-def fetchable() -> list[str]:
-    """List the corpora that `download` can fetch, or can tell where to get."""
-    return [name for name, corpus in corpora.CORPORA.items() if corpus.by_hand]
 
 
 def notice(name: str) -> str:
@@ -152,7 +148,8 @@ def download(
     """
     corpus = corpora.corpus_of(name)
     if not corpus.by_hand:
-        raise ConfigError(f"Bad corpus {name!r}: there is nothing to fetch; expected one of {fetchable()}.")
+        known = [other for other in corpora.CORPORA if corpora.corpus_of(other).by_hand]
+        raise ConfigError(f"Bad corpus {name!r}: there is nothing to fetch; expected one of {known}.")
     default = settings.data_root() / name
     root = default if root is None else Path(root).expanduser()
     by_hand = f"By hand: {corpus.by_hand} into {root}; `sercore download {name}` then unpacks and verifies it."
@@ -214,10 +211,9 @@ def fetch(
             return path
         part.unlink()
         note.unlink()
-        if last:
-            raise CorpusError(f"Bad checksum of {url}: expected {checksum}, got {got}, twice.")
-        logger.warning("%s: not the bytes of its checksum; fetching it anew", url)
-    return path
+        if not last:
+            logger.warning("%s: not the bytes of its checksum; fetching it anew", url)
+    raise CorpusError(f"Bad checksum of {url}: expected {checksum}, got {got}, twice.")
 
 
 def _checksum(path, like):
@@ -231,24 +227,14 @@ class _Patience(Retry):
     def get_retry_after(self, response):
         wait_s = super().get_retry_after(response)
         if wait_s and wait_s > MAX_WAIT_S:
-            raise CorpusError(
-                f"The server answers {response.status} and asks to wait {wait_s:.0f} s. Run it again then."
-            )
+            status = response.status
+            raise CorpusError(f"The server answers {status} and asks to wait {wait_s:.0f} s. Run it again then.")
         return wait_s
 
 
 def _session(connect):
-    forcelist = (408, 429, 500, 502, 503, 504)
-    retries = _Patience(
-        total=None,
-        connect=connect,
-        read=MAX_CUTS,
-        status=MAX_CUTS,
-        status_forcelist=forcelist,
-        raise_on_status=False,
-        backoff_factor=BACKOFF_S,
-        backoff_max=MAX_WAIT_S,
-    )
+    waits = {"backoff_factor": BACKOFF_S, "backoff_max": MAX_WAIT_S}
+    retries = _Patience(MAX_CUTS, connect=connect, status_forcelist=BUSY, raise_on_status=False, **waits)
     session = requests.Session()
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=retries))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pandas as pd
 import torch
@@ -10,7 +11,7 @@ from scipy.special import softmax
 
 from sercore import settings
 from sercore.errors import ConfigError
-from sercore.features import compute, to_windows
+from sercore.features import FeatureConfig, compute, log_mel, to_windows
 from sercore.labels import EMOTIONS
 from sercore.models import predict_logits
 from sercore.predict import Predictor, Recording
@@ -34,6 +35,17 @@ class Explanation:
     S_db: np.ndarray
     weights: np.ndarray
     hop_s: float
+
+    def over_whole(self, y: np.ndarray, config: FeatureConfig) -> "Explanation":
+        """Lay it over the whole recording `y`, quiet ends included."""
+        start = 0
+        if config.trim_db is not None:
+            start = librosa.effects.trim(y, top_db=config.trim_db)[1][0] // config.hop_length
+        S_db = log_mel(y, sr=config.sr, config=config)
+        weights = np.zeros_like(S_db)
+        part = self.weights[:, : S_db.shape[1] - start]
+        weights[:, start : start + part.shape[1]] = part
+        return replace(self, S_db=S_db, weights=weights)
 
 
 def explain(predictor: Predictor, recording: Recording, *, emotion: str | None = None) -> Explanation:

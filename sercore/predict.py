@@ -34,6 +34,10 @@ MIN_DYNAMIC_DB = 6.0
 #: Below this calibrated probability the answer is called unsure.
 MIN_CONFIDENCE = 0.5
 
+#: Columns of `Predictor.predict_files` and of `Predictor.timeline`.
+COLUMNS = ["file", "label", "confidence", *EMOTIONS, "duration_s", "warnings", "error"]
+TIMES = ["start_s", "end_s", "label", "confidence", *EMOTIONS]
+
 Recording = str | Path | BinaryIO | tuple[np.ndarray, int]
 
 
@@ -143,8 +147,7 @@ class Predictor:
                 rows.append(prediction_row(Path(path).name, self.predict(path)))
             except AudioError as error:
                 rows.append({"file": Path(path).name, "error": str(error)})
-        columns = ["file", "label", "confidence", *EMOTIONS, "duration_s", "warnings", "error"]
-        return pd.DataFrame(rows, columns=columns)
+        return pd.DataFrame(rows, columns=COLUMNS)
 
     def timeline(self, recording: Recording, *, window_s: float | None = None, hop_s: float = 1.0) -> pd.DataFrame:
         """Follow the emotion through a long recording, one window at a time.
@@ -189,7 +192,7 @@ class Predictor:
                 row |= {"label": EMOTIONS[int(proba.argmax())], "confidence": proba.max()}
                 row |= dict(zip(EMOTIONS, proba, strict=True))
             rows.append(row)
-        return pd.DataFrame(rows, columns=["start_s", "end_s", "label", "confidence", *EMOTIONS])
+        return pd.DataFrame(rows, columns=TIMES)
 
     def _part(self, recording, start_s, window_s):
         """One window of a recording, or None if it is silent."""

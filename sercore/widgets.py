@@ -7,13 +7,11 @@ messages.
 import base64
 import io
 from collections import deque
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import anywidget
 import ipywidgets as widgets
-import librosa
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -27,8 +25,8 @@ from sercore.audio import MAX_SR, MIN_SR, SUFFIXES
 from sercore.errors import AudioError, ConfigError, SerError, SilenceError
 from sercore.explain import explain
 from sercore.features import log_mel
-from sercore.labels import COLORS, EMOTIONS
-from sercore.predict import MAX_CLIP_S, MIN_CONFIDENCE, Prediction, Predictor, prediction_row
+from sercore.labels import COLORS
+from sercore.predict import COLUMNS, MAX_CLIP_S, MIN_CONFIDENCE, TIMES, Prediction, Predictor, prediction_row
 
 #: Largest recording [MB] that is taken, unless `build_demo` is told otherwise.
 MAX_UPLOAD_MB = 30
@@ -49,8 +47,6 @@ CHOICE = (
 )
 
 _HERE = Path(__file__).parent
-_COLUMNS = ["file", "model", "label", "confidence", *EMOTIONS, "duration_s", "warnings", "error"]
-_TIMES = ["start_s", "end_s", "label", "confidence", *EMOTIONS]
 # Small pictures with large letters: on a phone they are 300 px wide.
 _PICTURE = {"font.size": 9, "axes.labelsize": 9, "xtick.labelsize": 9, "ytick.labelsize": 9, "lines.linewidth": 1.5}
 _TEMPLATES = Environment(loader=FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -71,9 +67,8 @@ class Upload(anywidget.AnyWidget):
 
     def __init__(self, on_file, **options):
         super().__init__(**options)
-        self._on_file, self._parts = on_file, bytearray()
-        # The browser can change what is synchronised.
-        self._max_bytes = self.max_mb * 10**6
+        # Here, for the browser can change what is synchronised.
+        self._on_file, self._parts, self._max_bytes = on_file, bytearray(), self.max_mb * 10**6
         self.on_msg(self._receive)
 
     def _receive(self, _, message, buffers):
@@ -103,18 +98,10 @@ class Microphone(anywidget.AnyWidget):
     recording = traitlets.CBytes().tag(sync=True, echo_update=False)
     max_s = traitlets.Int(MAX_RECORDING_S).tag(sync=True)
 
-    def __init__(self, on_live, **options):
+    def __init__(self, listen, **options):
         super().__init__(**options)
-        self._on_live = on_live
+        self.listen = listen
         self.on_msg(self._receive)
-
-    def listen(self, samples: np.ndarray, *, sr: int = 16_000, anew: bool = False, skipped_s: float = 0.0):
-        """Take the next piece (n_samples,) of live audio, mono, floating point, full scale ±1.
-
-        `anew` begins a new session and forgets the one before; `skipped_s` was lost before this piece, because the
-        kernel was busy. Samples that cannot be used raise AudioError; silence can be used.
-        """
-        self._on_live(samples, sr, anew, skipped_s)
 
     def _receive(self, _, message, buffers):
         try:
@@ -135,8 +122,9 @@ class Live(widgets.VBox):
         self.add_class("ser-live")
 
     @property
-    def heard(self):
-        return pd.DataFrame(self._rows, columns=_TIMES)
+    def heard(self) -> pd.DataFrame:
+        """The last `LIVE_WINDOWS` answers, with the columns of `Predictor.timeline`."""
+        return pd.DataFrame(self._rows, columns=TIMES)
 
     def forget(self, predictor):
         """Begin anew; from now on this predictor answers."""
@@ -146,8 +134,12 @@ class Live(widgets.VBox):
         self._verdict.value = self._bars.value = self._picture.value = ""
         self.layout.display = "none"
 
-    def take(self, samples, sr, anew, skipped_s):
-        """Take a piece in, and answer if a second has gone by."""
+    def listen(self, samples: np.ndarray, *, sr: int = 16_000, anew: bool = False, skipped_s: float = 0.0):
+        """Take the next piece (n_samples,) of live audio, mono, full scale ±1, and answer if a second has gone by.
+
+        `anew` forgets what was heard before; `skipped_s` was lost before this piece, because the kernel was busy.
+        Samples that cannot be used raise AudioError; silence can be used.
+        """
         samples = np.asarray(samples)
         if not (samples.ndim == 1 and np.issubdtype(samples.dtype, np.floating) and np.isfinite(samples).all()):
             found = f"{samples.dtype} of shape {samples.shape}"
@@ -188,7 +180,7 @@ class Demo(widgets.VBox):
     """Upload or speak, and see a card for each recording, and a table of all of them; made by `build_demo`.
 
     Without a browser: `add` takes a file, ``microphone.recording`` a recording, ``microphone.listen`` live audio.
-    `clips` is the table, `heard` the live timeline, and `snapshot` what is shown.
+    `clips` is the table, ``live.heard`` the live timeline, and `snapshot` what is shown.
     """
 
     def __init__(self, predictor, max_upload_mb, max_clips):
@@ -198,39 +190,28 @@ class Demo(widgets.VBox):
         self._max_mb, self._max_clips = max_upload_mb, max_clips
         self._rows, self._kept_bytes, self._n_spoken = [], deque(), 0
         self.live = Live()
-        if predictor is None:
-            self._answer_by(Predictor(), CHOICE[0][1])
-        else:
-            self._answer_by(predictor, predictor.checkpoint.stem)
+        self._answer_by(predictor or Predictor(), predictor.checkpoint.stem if predictor else CHOICE[0][1])
         self.variant = widgets.RadioButtons(options=CHOICE, description="Model:")
         self.variant.layout.display = "none" if predictor else ""
-        self.upload = Upload(
-            self._add, max_mb=max_upload_mb, hint=_PIECES.hint(max_upload_mb, find_spec("av"))
-        ).add_class("ser-half")
-        self.microphone = Microphone(self.live.take).add_class("ser-half")
+        hint = _PIECES.hint(max_upload_mb, find_spec("av"))
+        self.upload = Upload(self._add, max_mb=max_upload_mb, hint=hint).add_class("ser-half")
+        self.microphone = Microphone(self.live.listen).add_class("ser-half")
         self.explanation = widgets.Checkbox(True, description="Show what the network listened to", indent=False)
         self.clear = widgets.Button(description="Clear", icon="trash")
-        self.status, self.table, self.download = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self.results = widgets.VBox()
+        self.status, self.table, self.download, self.results = *(widgets.HTML() for _ in range(3)), widgets.VBox()
         self.microphone.observe(self._on_recording, names="recording")
         self.variant.observe(self._on_variant, names="value")
         self.clear.on_click(lambda _: self._forget())
-        ways = _wrap(self.upload, self.microphone)
         controls = widgets.HBox([self.explanation, self.clear, self.download]).add_class("ser-controls")
-        top = [widgets.HTML(_PIECES.intro()), self.variant, ways, controls, self.status]
-        super().__init__([*top, self.live, self.results, self.table])
+        top = [widgets.HTML(_PIECES.intro()), self.variant, _wrap(self.upload, self.microphone), controls]
+        super().__init__([*top, self.status, self.live, self.results, self.table])
         self.add_class("ser-demo")
         self._forget()
 
     @property
     def clips(self) -> pd.DataFrame:
         """All recordings of the session: the columns of `Predictor.predict_files`, and the ``model`` that answered."""
-        return pd.DataFrame(self._rows, columns=_COLUMNS)
-
-    @property
-    def heard(self) -> pd.DataFrame:
-        """The last `LIVE_WINDOWS` answers of the live timeline, with the columns of `Predictor.timeline`."""
-        return self.live.heard
+        return pd.DataFrame(self._rows, columns=["file", "model", *COLUMNS[1:]])
 
     def add(self, name: str, content: bytes) -> Prediction | None:
         """Predict one recording and show its card, as if it had been uploaded; None if it cannot be used."""
@@ -260,8 +241,7 @@ class Demo(widgets.VBox):
         if size > self._max_mb * 10**6:
             raise AudioError(f"Too large: {name} has {size / 1e6:.0f} MB, expected at most {self._max_mb:g} MB.")
         if size > len(content):
-            fault = f"Incomplete: {name} arrived with a gap, expected {size} bytes in order."
-            raise AudioError(f"{fault} Choose it again, on one page only.")
+            raise AudioError(f"Incomplete: {name} arrived with a gap. Choose it again, on one page only.")
         file = io.BytesIO(content)
         file.name = name  # what an error message calls it
         return self._predictor.load(file)
@@ -272,10 +252,9 @@ class Demo(widgets.VBox):
         sound = io.BytesIO()
         sf.write(sound, y, config.sr, format="FLAC")
         player = widgets.Audio(value=sound.getvalue(), format="flac", autoplay=False, loop=False)
-        bars = widgets.HTML(_PIECES.bars(prediction))
         timeline, picture = widgets.HTML(), widgets.HTML(_picture(y, config, name))
         head, doubts = widgets.HTML(_PIECES.head(name, prediction)), widgets.HTML(_PIECES.doubts(prediction))
-        sides = _wrap(_half(bars, timeline), _half(player, picture))
+        sides = _wrap(_half(widgets.HTML(_PIECES.bars(prediction)), timeline), _half(player, picture))
         self._show(prediction_row(name, prediction), [head, sides, doubts], sound.tell())
         # The answer is there; what takes longer follows it.
         if prediction.duration_s > TIMELINE_S:
@@ -286,9 +265,8 @@ class Demo(widgets.VBox):
         explicable = prediction.duration_s <= MAX_CLIP_S and self._predictor.model.kind == "log_mel"
         if self.explanation.value and explicable:
             self._say(f"Looking for what spoke for {prediction.label} in {name} …")
-            explanation = explain(self._predictor, (y, config.sr), emotion=prediction.label)
-            shown = _picture(y, config, name, _over_all(explanation, y, config))
-            picture.value = shown + _PIECES.listened(prediction.label)
+            explanation = explain(self._predictor, (y, config.sr), emotion=prediction.label).over_whole(y, config)
+            picture.value = _picture(y, config, name, explanation) + _PIECES.listened(prediction.label)
 
     def _show(self, row, card, n_bytes=0):
         self._rows.append(row | {"model": self._model})
@@ -378,18 +356,16 @@ def _html(widget):
 def _close(widget):
     for child in getattr(widget, "children", ()):
         _close(child)
-    # ipywidgets leaves the first two behind, in the kernel and in the page.
-    for part in (widget.layout, getattr(widget, "style", None), widget):
-        if part is not None:
-            part.close()
+    # ipywidgets leaves layout and style behind, in the kernel and in the page.
+    for part in filter(None, (widget.layout, getattr(widget, "style", None), widget)):
+        part.close()
 
 
 @mpl.rc_context(_PICTURE)
 def _picture(y, config, name, explanation=None):
     """Draw waveform and log-mel spectrogram, and what the network listened to over it."""
     # A Figure of its own: pyplot would keep it, and a notebook would show it a second time.
-    figure = Figure(figsize=(4.4, 3.4), layout="constrained")
-    over, under = figure.subplots(2, sharex=True, height_ratios=(1, 1.8))
+    over, under = Figure((4.4, 3.4), layout="constrained").subplots(2, sharex=True, height_ratios=(1, 1.8))
     plots.plot_waveform(y, sr=config.sr, ax=over).set(xlabel="", ylabel="Amplitude")
     mel = {"sr": config.sr, "fmin": config.fmin_hz, "fmax": config.fmax_hz, "ax": under}
     if explanation is None:
@@ -399,21 +375,9 @@ def _picture(y, config, name, explanation=None):
     else:
         plots.plot_explanation(explanation, **mel)
         under.collections[-1].set(linewidth=1)  # in a picture as small as this
-        figure.axes[-1].set_ylabel("1: spoke most")
+        under.figure.axes[-1].set_ylabel("1: spoke most")
     under.set(ylabel="Mel (Hz)", xlim=(0, len(y) / config.sr), title="")
-    return _img(figure, f"Waveform and log-mel spectrogram of {name}")
-
-
-def _over_all(explanation, y, config):
-    """Lay an explanation, which is of the speech alone, over the whole recording."""
-    start = 0
-    if config.trim_db is not None:
-        start = librosa.effects.trim(y, top_db=config.trim_db)[1][0] // config.hop_length
-    S_db = log_mel(y, sr=config.sr, config=config)
-    weights = np.zeros_like(S_db)
-    part = explanation.weights[:, : S_db.shape[1] - start]
-    weights[:, start : start + part.shape[1]] = part
-    return replace(explanation, S_db=S_db, weights=weights)
+    return _img(under.figure, f"Waveform and log-mel spectrogram of {name}")
 
 
 @mpl.rc_context(_PICTURE)

@@ -12,16 +12,14 @@ from hypothesis.extra.numpy import arrays
 from sercore import audio
 from sercore.audio import (
     AudioInfo,
-    bandpass,
     check_waveform,
     describe_audio,
     level_dbfs,
     load_audio,
-    normalize_level,
     resample,
     trim_silence,
 )
-from sercore.errors import AudioError, SilenceError
+from sercore.errors import AudioError
 
 SR = 16_000
 
@@ -294,37 +292,6 @@ def test_quiet_ends_are_cut_and_the_middle_is_kept():
     assert SR <= len(trimmed) <= SR + 2 * 2048  # librosa looks at frames of 2048 samples
     assert trimmed.max() == y.max()
     assert len(trim_silence(y, top_db=80)) == len(y)
-
-
-def test_the_band_keeps_the_voice_and_removes_hum():
-    def gain_db(hz):
-        return level_dbfs(bandpass(tone(hz=hz), sr=SR, low_hz=100, high_hz=7_000)) - level_dbfs(tone(hz=hz))
-
-    assert gain_db(50) < -20
-    assert gain_db(7_900) < -20
-    assert abs(gain_db(1_000)) < 1
-
-
-def test_the_band_moves_nothing_in_time_and_takes_the_shortest_clip():
-    click = np.zeros(SR)
-    click[5_000] = 1
-    assert np.argmax(bandpass(click, sr=SR)) == 5_000
-    assert bandpass(np.array([0.5]), sr=SR).shape == (1,)
-
-
-@pytest.mark.parametrize("band", [(0, 1_000), (1_000, 500), (100, 8_000)])
-def test_a_band_that_cannot_be_is_refused(band):
-    with pytest.raises(AudioError, match="Bad band"):
-        bandpass(tone(), sr=SR, low_hz=band[0], high_hz=band[1])
-
-
-def test_the_level_is_normalised_up_to_full_scale(voice):
-    assert level_dbfs(normalize_level(voice)) == pytest.approx(-23, abs=0.01)
-    assert level_dbfs(normalize_level(voice, target_dbfs=-40)) == pytest.approx(-40, abs=0.01)
-    loudest = normalize_level(voice, target_dbfs=0)
-    assert np.abs(loudest).max() == pytest.approx(1) and level_dbfs(loudest) < -6
-    with pytest.raises(SilenceError):
-        normalize_level(np.zeros(100))
 
 
 def test_the_longest_recording_is_taken_and_no_longer(monkeypatch):

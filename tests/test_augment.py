@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sercore import augment
-from sercore.errors import ConfigError
+from sercore.audio import level_dbfs
+from sercore.errors import ConfigError, SilenceError
 
 SR = 16_000
 
@@ -80,6 +81,29 @@ def test_shifting_moves_the_clip_and_fills_with_silence():
     assert not later[:n].any() and not earlier[-n:].any()
     np.testing.assert_array_equal(later[n + edge :], Y[edge:-n])
     np.testing.assert_array_equal(earlier[: -n - edge], Y[n:-edge])
+
+
+def test_the_band_keeps_the_voice_where_it_is_and_removes_hum():
+    def gain_db(hz):
+        y = np.sin(2 * np.pi * hz * np.arange(SR) / SR)
+        return level_dbfs(augment.bandpass(y, sr=SR, low_hz=100, high_hz=7_000)) - level_dbfs(y)
+
+    assert gain_db(50) < -20 and gain_db(7_900) < -20 and abs(gain_db(1_000)) < 1
+    click = np.zeros(SR)
+    click[5_000] = 1
+    assert np.argmax(augment.bandpass(click, sr=SR)) == 5_000
+    assert augment.bandpass(np.array([0.5]), sr=SR).shape == (1,)
+    for band in ((0, 1_000), (1_000, 500), (100, 8_000)):
+        with pytest.raises(ConfigError, match="Bad band"):
+            augment.bandpass(click, sr=SR, low_hz=band[0], high_hz=band[1])
+
+
+def test_the_level_is_normalised_up_to_full_scale():
+    assert level_dbfs(augment.normalize_level(Y)) == pytest.approx(-23, abs=0.01)
+    loudest = augment.normalize_level(Y, target_dbfs=0)
+    assert np.abs(loudest).max() == pytest.approx(1) and level_dbfs(loudest) < -3
+    with pytest.raises(SilenceError):
+        augment.normalize_level(np.zeros(100))
 
 
 def test_gain_changes_the_level_and_clips_at_full_scale():
