@@ -15,7 +15,6 @@ from sercore.features import FeatureConfig, to_windows
 from sercore.models import (
     at_tempo,
     build_model,
-    count_parameters,
     load_checkpoint,
     predict_logits,
     save_checkpoint,
@@ -43,10 +42,6 @@ def model():
 def spectrograms():
     rng = np.random.default_rng(0)
     return [rng.uniform(-80, 0, (64, n)).astype(np.float32) for n in (40, 176, 500)]
-
-
-def test_the_house_cnn_is_small(model):
-    assert count_parameters(model) == sum(p.numel() for p in model.parameters()) == 318_837
 
 
 def test_an_ensemble_gives_the_mean_of_its_members_logits(spectrograms):
@@ -119,12 +114,6 @@ def test_logits_do_not_depend_on_the_company_a_clip_is_in(model, spectrograms):
     alone = np.concatenate([predict_logits(model, [S_db]) for S_db in spectrograms])
     assert together.shape == (3, 8)
     np.testing.assert_allclose(together, alone, atol=1e-5)
-
-
-def test_predict_logits_leaves_the_mode_of_the_model_alone(model, spectrograms):
-    model.train()
-    predict_logits(model, spectrograms)
-    assert model.training
 
 
 def test_a_checkpoint_brings_everything_back(model, spectrograms, tmp_path):
@@ -205,13 +194,6 @@ def test_conv1d_does_not_care_about_the_scale_of_an_entry():
     torch.testing.assert_close(model(X), model(X * torch.linspace(0.5, 50, 196) + 7), rtol=1e-3, atol=1e-3)
 
 
-def test_conv1d_knows_the_statistics_after_one_batch():
-    model = Conv1d().train()
-    X = 10 * torch.randn(8, 1, 196) - 40
-    model(X)
-    torch.testing.assert_close(model.standardize.running_mean, X[:, 0].mean(dim=0))
-
-
 def test_conv1d_of_a_short_vector_is_refused():
     with pytest.raises(ConfigError, match="63"):
         Conv1d(n_features=63)
@@ -246,14 +228,6 @@ def test_an_emotion_without_clips_is_never_chosen():
     svm.fit_closed(X[targets != 1], targets[targets != 1], seed=0)
     logits = svm(torch.from_numpy(X)[:, None])
     assert (logits.argmin(dim=1) == 1).all()
-
-
-def test_the_svm_keeps_its_entries_that_never_change_finite():
-    X, targets = clusters()
-    X[:, 5] = 0.25
-    svm = FunctionalsSVM()
-    svm.fit_closed(X, targets, seed=0)
-    assert svm(torch.from_numpy(X)[:, None]).isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -444,11 +418,6 @@ def test_words_are_cut_and_numbered_within_the_vocabulary():
     assert not word_numbers("…", length=4).any()
 
 
-def test_the_two_sentences_of_ravdess_differ():
-    first, second = (word_numbers(text, length=6) for text in SENTENCES)
-    np.testing.assert_array_equal(first != second, [True, False, True, False, False, False])
-
-
 @pytest.mark.parametrize("text", [*SENTENCES, ""])
 def test_padding_does_not_change_the_answer(text):
     torch.manual_seed(0)
@@ -457,9 +426,3 @@ def test_padding_does_not_change_the_answer(text):
         model(torch.from_numpy(word_numbers(text, length=length))[None, None]).detach() for length in (8, 32)
     )
     torch.testing.assert_close(short, long)
-
-
-def test_the_order_of_words_matters():
-    model = TranscriptRNN().eval()
-    X = torch.randint(1, 512, (2, 1, 8))
-    assert not torch.allclose(model(X), model(X.flip(2)))

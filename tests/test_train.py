@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -15,8 +14,7 @@ import pytest
 import torch
 
 from sercore import models, train
-from sercore.augment import SpectrogramWarp
-from sercore.dataset import EpochSampler, TrainingSet
+from sercore.dataset import TrainingSet
 from sercore.errors import ConfigError
 from sercore.models.functionals_svm import FunctionalsSVM
 from sercore.train import TrainConfig, fit, one_cycle
@@ -42,84 +40,6 @@ def data():
 
 def timeless(history):
     return history.drop(columns="seconds")
-
-
-def test_a_training_item_is_a_window_and_its_target():
-    features, targets = bands(8)
-    X, target = TrainingSet(features, targets, max_bands=0, max_frames=0)[5, 0]
-    assert X.shape == (1, 64, 176)
-    assert target == 5
-    np.testing.assert_allclose(X[0, :, :40], (features[5] + 50) / 20, rtol=1e-5)
-    assert (X[0, :, 40:] == -1.5).all()
-
-
-def test_a_vector_is_shown_whole_without_masks():
-    X, target = TrainingSet([np.arange(30, dtype=np.float32) + 1], [6], max_bands=20, max_frames=20)[0, 0]
-    assert X.tolist() == [list(range(1, 31))]
-    assert target == 6
-
-
-def test_copies_stand_in_for_the_clip_as_often_as_told():
-    features = [np.zeros((64, 10), np.float32)]
-    copies = [[np.full((64, 10), -40, np.float32)]]
-    for share in (0.0, 0.3, 1.0):
-        dataset = TrainingSet(features, [0], copies=copies, augmented_share=share, max_bands=0, max_frames=0)
-        seen = [dataset[0, draw][0][0, 0, 0].item() == 0.5 for draw in range(500)]
-        assert np.mean(seen) == pytest.approx(share, abs=0.07)
-
-
-def test_a_warp_sees_decibels_and_every_draw_of_a_clip_is_another():
-    seen = []
-
-    def louder(S_db, *, rng, floor_db, hop_s):
-        seen.append((S_db, floor_db, hop_s))
-        return S_db + 20.0
-
-    S_db = np.full((64, 176), -30.0, np.float32)
-    X, _ = TrainingSet([S_db], [0], warp=louder, max_bands=0, max_frames=0)[0, 0]
-    np.testing.assert_allclose(X, 2.0, atol=1e-5)  # (-10 + 50) / 20
-    np.testing.assert_allclose(seen[0][0], S_db, atol=1e-4)
-    assert seen[0][1:] == (-80.0, 0.016)
-    dataset = TrainingSet([S_db], [0], warp=SpectrogramWarp(), max_bands=0, max_frames=0)
-    assert not torch.equal(dataset[0, 0][0], dataset[0, 1][0])
-    assert torch.equal(dataset[0, 0][0], dataset[0, 0][0])
-
-
-def test_an_item_changes_with_the_epoch_and_the_draw_but_not_otherwise():
-    features, targets = bands(8)
-    dataset = TrainingSet(features, targets, seed=3)
-    first = dataset[2, 7][0]
-    assert torch.equal(first, dataset[2, 7][0])
-    assert not torch.equal(first, dataset[2, 8][0])
-    dataset.epoch = 1
-    assert not torch.equal(first, dataset[2, 7][0])
-
-
-def test_a_balanced_epoch_shows_every_clip_and_every_emotion_equally_often():
-    targets = [0] * 5 + [1] * 12 + [3] * 8
-    dataset = TrainingSet([np.zeros((64, 4), np.float32)] * 25, targets)
-    drawn = [position for position, _ in EpochSampler(dataset)]
-    assert len(drawn) == len(EpochSampler(dataset)) == 36
-    assert set(drawn) == set(range(25))
-    assert Counter(targets[position] for position in drawn) == {0: 12, 1: 12, 3: 12}
-    assert max(Counter(drawn).values()) == 3
-    assert sorted(position for position, _ in EpochSampler(dataset, balance=False)) == list(range(25))
-
-
-def test_every_corpus_has_its_share_of_an_epoch_and_every_emotion_its_share_of_the_corpus():
-    targets = np.array([0] * 300 + [1] * 100 + [0] * 30 + [2] * 10)
-    groups = np.array([0] * 400 + [1] * 40)
-    dataset = TrainingSet([np.zeros((64, 4), np.float32)] * 440, targets, groups=groups)
-    drawn = []
-    for dataset.epoch in range(1, 41):
-        order = [position for position, _ in EpochSampler(dataset)]
-        assert len(order) == 440
-        drawn += order
-    shares = pd.crosstab(groups[drawn], targets[drawn], normalize=True)
-    np.testing.assert_allclose(shares, [[0.25, 0.25, 0.0], [0.25, 0.0, 0.25]], atol=0.02)
-    first, again = ([position for position, _ in EpochSampler(dataset)] for _ in range(2))
-    assert first == again
-    assert sorted(position for position, _ in EpochSampler(dataset, balance=False)) == list(range(440))
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_nothing():

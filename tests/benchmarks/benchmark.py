@@ -11,8 +11,9 @@ import pandas as pd
 import soundfile as sf
 import torch
 
+from sercore.cache import extract
 from sercore.corpora import load_corpus
-from sercore.features import FeatureConfig, extract, log_mel
+from sercore.features import FeatureConfig, log_mel
 from sercore.models import build_model
 from sercore.predict import Predictor
 
@@ -49,15 +50,8 @@ def main():
 
     def compare(what, action, baseline_name, baseline, **options):
         fast, slow = seconds(action, **options), seconds(baseline, **options)
-        rows.append(
-            {
-                "what": what,
-                "ms": 1000 * fast,
-                "baseline": baseline_name,
-                "baseline ms": 1000 * slow,
-                "ratio": fast / slow,
-            }
-        )
+        row = {"what": what, "ms": 1000 * fast, "baseline": baseline_name, "baseline ms": 1000 * slow}
+        rows.append(row | {"ratio": fast / slow})
 
     quiet = {"config": config, "progress": False}
     with tempfile.TemporaryDirectory() as cache:
