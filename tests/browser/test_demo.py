@@ -86,6 +86,7 @@ def test_five_recordings_at_once_get_the_answers_of_the_predictor(window, place,
     window.wait_for_function("audio => audio.duration > 1", arg=shown.locator("audio").element_handle())
     assert shown.locator("img").first.evaluate("image => image.naturalWidth") > 500
     assert "good.wav" in shown.locator("img").first.get_attribute("alt")
+    assert shown.locator(".ser-track").first.bounding_box()["width"] > 100, "the bars are squeezed"
     screenshot(window, f"{place}_wide")
 
     with window.expect_download() as download:
