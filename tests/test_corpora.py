@@ -267,7 +267,7 @@ def test_a_csv_file_is_a_corpus(tmp_path):
             r"No own clip .* 1 files were skipped, the first because: No recording",
         ),
         ("path,emotion,speaker,repetition\nclips.csv,happy,7,two\n", r"Bad repetition 'two' \(clips.csv, line 2\)"),
-        ("path,emotion,speaker\n,happy,7\n", r"No recording None \(clips.csv, line 2\)"),
+        ("path,emotion,speaker\n,happy,7\n", r"No recording '' \(clips.csv, line 2\)"),
     ],
 )
 def test_a_csv_file_that_cannot_be_right_is_named(tmp_path, text, message):

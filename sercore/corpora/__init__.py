@@ -33,18 +33,16 @@ def load_corpus(name: str, root: str | Path | None = None) -> pd.DataFrame:
     name : str
         A key of `CORPORA`; "own" reads recordings of one's own.
     root : str or Path, optional
-        The corpus's own folder, searched with all its sub-folders. Default: `settings.data_root()` / name;
-        "synthetic" is written to the cache on first use. For "own" a folder with a folder per emotion (and one per
-        speaker below or above it), or a CSV file with the columns ``path, emotion, speaker``.
+        The corpus's folder, searched with all its sub-folders. Default: `settings.data_root()` / name; "synthetic" is
+        written to the cache. For "own" a folder with a folder per emotion (and one per speaker below or above it), or
+        a CSV file with the columns ``path, emotion, speaker``.
 
     Returns
     -------
     clips : pd.DataFrame
-        The clip table: one row a clip, columns `COLUMNS`, sorted by speaker and file. ``clip`` is the corpus and the
-        clip's official place in it, or, in one's own recordings, its place below `root`: no two rows have the same.
-        ``clips.attrs["skipped"]`` lists what was left out, as dicts of ``path`` and ``reason``;
-        `skipped_files` shows it as a table. ``clips.attrs["dropped"]`` lists the sound files whose emotion is none
-        of our eight.
+        One row a clip, columns `COLUMNS`, sorted by speaker and file; ``clip``, its official place, is there once.
+        ``attrs["skipped"]`` lists what was left out (see `skipped_files`), ``attrs["dropped"]`` the sound files whose
+        emotion is none of our eight.
 
     Raises
     ------
@@ -95,32 +93,9 @@ def load_corpus(name: str, root: str | Path | None = None) -> pd.DataFrame:
 
 
 def load_corpora(names: list[str], *, roots: dict[str, str | Path] | None = None) -> pd.DataFrame:
-    """Read several corpora into one clip table.
+    """Read several corpora, keys of `CORPORA`, into one clip table; `roots` has the folders of those that lie elsewhere.
 
-    Parameters
-    ----------
-    names : list of str
-        Keys of `CORPORA`, each once.
-    roots : dict of str to Path, optional
-        Folders of corpora that are not where `load_corpus` looks.
-
-    Returns
-    -------
-    clips : pd.DataFrame
-        The clip tables one below the other. Speakers carry their corpus (``tess-OAF``), so none are mixed up; those
-        of RAVDESS's speech and song are the same people. ``attrs`` are joined.
-
-    Raises
-    ------
-    ConfigError
-        If no corpus is named, one twice, or `roots` has another.
-    CorpusError
-        As `load_corpus`.
-
-    Examples
-    --------
-    >>> clips = load_corpora(["ravdess", "emodb"])
-    >>> clips.groupby("corpus")["speaker"].nunique()
+    >>> load_corpora(["ravdess", "emodb"]).groupby("corpus")["speaker"].nunique()
     """
     names, roots = [names] if isinstance(names, str) else list(names), dict(roots or {})
     if not names or len(set(names)) < len(names):
@@ -140,7 +115,7 @@ def skipped_files(clips: pd.DataFrame) -> pd.DataFrame:
 
 def _root(corpus, root):
     if root is None and corpus is synthetic.CORPUS:
-        return synthetic.ensure_corpus()
+        return synthetic.write_corpus(settings.cache_dir() / f"synthetic-{synthetic.VERSION}")
     root = Path(root).expanduser() if root is not None else settings.data_root() / corpus.name
     if root.is_dir() or (corpus is own.CORPUS and root.is_file()):
         return root

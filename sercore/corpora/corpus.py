@@ -1,5 +1,6 @@
-"""corpora.corpus: what is said of a corpus, and the clip table that each of them is read into."""
+"""corpora.corpus: what is said of a corpus, how its file names are read, and the clip table they become."""
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a corpus is, where it comes from, and what its file names say; all but the first three may be missing."""
+    """What a corpus is, where it comes from, and what its file names say."""
 
     name: str
     title: str
@@ -26,7 +27,6 @@ class Corpus:
     doi: str | None = None
     licence: str | None = None
     citation: str | None = None
-    #: Clips of the whole corpus.
     n_files: int | None = None
     #: URL that the archives or the listing lie below; None if no program can fetch them.
     home: str | None = None
@@ -47,7 +47,7 @@ class Corpus:
     official_path: Callable[[Path, dict], str] | None = None
 
     def row(self, path: str | Path, place: str, fields: dict) -> dict:
-        """Make a row of the clip table: speaker and clip carry the corpus, and a clip is speech unless its fields differ."""
+        """Make a row of the clip table; speaker and clip carry the corpus."""
         row = {"path": str(path), "clip": f"{self.name}/{place}", "corpus": self.name, "vocal_channel": "speech"}
         return {**row, **fields, "speaker": f"{self.people or self.name}-{fields['speaker']}"}
 
@@ -65,7 +65,22 @@ def sound_files(root: Path) -> list[Path]:
     return sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def check_code(what: str, code: str, known: Collection[str], *, name: str, expected: str | None = None) -> None:
-    """Refuse a code of a file name that is none of the corpus's."""
-    if code not in known:
-        raise CorpusError(f"Bad {what} {code!r} in {name}: expected {expected or f'one of {list(known)}'}.")
+def read_name(filename: str | Path, corpus: str, form: str, pattern: str, **known: Collection[str]) -> dict:
+    """Take fields from a file name by a pattern with named groups, which may reach into its folder.
+
+    Codes of a `known` dict become its values. `CorpusError` if the name has not the `form`, or a code is not `known`.
+    """
+    path = Path(filename)
+    match = re.search(rf"(?:^|/){pattern}\Z", path.with_suffix("").as_posix(), flags=re.ASCII)
+    if not match:
+        raise CorpusError(f"Bad {corpus} file name {path.name!r}: expected {form}.")
+    fields = match.groupdict()
+    for what, codes in known.items():
+        code = fields[what]
+        if code not in codes:
+            first, *_, last = codes
+            counted = last.isdecimal() and int(last) - int(first) + 1 == len(codes)
+            expected = f"a code from {first} to {last}" if counted else f"one of {list(codes)}"
+            raise CorpusError(f"Bad {what.replace('_', ' ')} {code!r} in {path.name}: expected {expected}.")
+        fields[what] = codes[code] if isinstance(codes, dict) else code
+    return fields

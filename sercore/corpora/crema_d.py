@@ -2,15 +2,15 @@
 
 import re
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from sercore.corpora.corpus import Corpus, check_code
+from sercore.corpora.corpus import Corpus, read_name
 from sercore.errors import CorpusError
 
 URL = "https://github.com/CheyneyComputerScience/CREMA-D"
 EMOTIONS_OF = {"NEU": "neutral", "HAP": "happy", "SAD": "sad", "ANG": "angry", "FEA": "fearful", "DIS": "disgust"}
-#: XX is unspecified.
-INTENSITIES = {"LO": "low", "MD": "medium", "HI": "high", "XX": None}
+#: XX is unspecified; older copies have 1040_ITH_SAD_X.wav: issue 6 of the repository.
+INTENSITIES = {"LO": "low", "MD": "medium", "HI": "high", "XX": None, "X": None}
 STATEMENTS = {
     "IEO": "It's eleven o'clock",
     "TIE": "That is exactly what happened",
@@ -31,30 +31,12 @@ SPEAKERS = {str(number): {"M": "male", "F": "female"}[sex] for number, sex in en
 
 
 def parse(filename: str | Path) -> dict:
-    """Read actor, sentence, emotion and level of a file name such as ``1001_DFA_ANG_XX.wav``.
-
-    Naming and sentences: README.md of the repository.
-    """
-    name, stem = Path(filename).name, Path(filename).stem
-    match = re.fullmatch(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})", stem, flags=re.ASCII)
-    if not match:
-        raise CorpusError(
-            f"Bad CREMA-D file name {name!r}: expected actor, sentence, emotion and level, as in 1001_DFA_ANG_XX.wav."
-        )
-    actor, sentence, emotion, level = match.groups()
-    level = "XX" if level == "X" else level  # older copies have 1040_ITH_SAD_X.wav: issue 6 of the repository
-    check_code("actor", actor, SPEAKERS, name=name, expected="a number from 1001 to 1091")
-    check_code("sentence", sentence, STATEMENTS, name=name)
-    check_code("emotion", emotion, EMOTIONS_OF, name=name)
-    check_code("level", level, INTENSITIES, name=name)
-    return {
-        "speaker": actor,
-        "sex": SPEAKERS[actor],
-        "emotion": EMOTIONS_OF[emotion],
-        "intensity": INTENSITIES[level],
-        "statement": STATEMENTS[sentence],
-        "repetition": 1,
-    }
+    """Read actor, sentence, emotion and level of a file name, as README.md of the repository has them."""
+    form = "actor, sentence, emotion and level, as in 1001_DFA_ANG_XX.wav"
+    pattern = r"(?P<speaker>\d{4})_(?P<statement>[A-Z]{3})_(?P<emotion>[A-Z]{3})_(?P<intensity>[A-Z]{1,2})"
+    codes = {"speaker": list(SPEAKERS), "statement": STATEMENTS, "emotion": EMOTIONS_OF, "intensity": INTENSITIES}
+    fields = read_name(filename, "CREMA-D", form, pattern, **codes)
+    return {**fields, "sex": SPEAKERS[fields["speaker"]], "repetition": 1}
 
 
 def read_listing(path: str | Path) -> dict[str, tuple[str, int, str]]:
@@ -62,14 +44,14 @@ def read_listing(path: str | Path) -> dict[str, tuple[str, int, str]]:
     remotes = {}
     with zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
-            name = PurePosixPath(member).name
-            if not re.search(r"(^|/)AudioWAV/[^/]+\.wav$", member):
+            clip = re.search(r"(?:^|/)AudioWAV/([^/]+\.wav)$", member)
+            if not clip:
                 continue
             pointer = archive.read(member).decode("ascii", errors="replace")
             match = re.search(r"^oid sha256:([0-9a-f]{64})\nsize (\d+)$", pointer, flags=re.MULTILINE)
             if not match:
                 raise CorpusError(f"Bad pointer {member} in {Path(path).name}: expected git-lfs's oid and size.")
-            remotes[name] = (f"raw/master/AudioWAV/{name}", int(match[2]), f"sha256:{match[1]}")
+            remotes[clip[1]] = (f"raw/master/AudioWAV/{clip[1]}", int(match[2]), f"sha256:{match[1]}")
     return remotes
 
 

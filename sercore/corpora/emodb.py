@@ -1,10 +1,8 @@
 """corpora.emodb: what EMO-DB is, where it comes from, and what its file names say."""
 
-import re
 from pathlib import Path
 
-from sercore.corpora.corpus import Corpus, check_code
-from sercore.errors import CorpusError
+from sercore.corpora.corpus import Corpus, read_name
 
 SPEAKERS = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
 WOMEN = ("08", "09", "13", "14", "16")
@@ -25,27 +23,12 @@ STATEMENTS = {
 
 
 def parse(filename: str | Path) -> dict:
-    """Read speaker, sentence, emotion (None for boredom) and version of a file name such as ``03a01Fa.wav``.
-
-    Naming, sentences and speakers: http://emodb.bilderbar.info/index-1280.html.
-    """
-    name, stem = Path(filename).name, Path(filename).stem
-    match = re.fullmatch(r"(\d\d)([ab]\d\d)([A-Z])([a-z])", stem, flags=re.ASCII)
-    if not match:
-        raise CorpusError(
-            f"Bad EMO-DB file name {name!r}: expected speaker, sentence, emotion and version, as in 03a01Fa.wav."
-        )
-    speaker, sentence, letter, version = match.groups()
-    check_code("speaker", speaker, SPEAKERS, name=name)
-    check_code("sentence", sentence, STATEMENTS, name=name)
-    check_code("emotion", letter, EMOTIONS_OF, name=name)
-    return {
-        "speaker": speaker,
-        "sex": "female" if speaker in WOMEN else "male",
-        "emotion": EMOTIONS_OF[letter],
-        "statement": STATEMENTS[sentence],
-        "repetition": ord(version) - ord("a") + 1,
-    }
+    """Read speaker, sentence, emotion and version, as http://emodb.bilderbar.info/index-1280.html has them."""
+    form = "speaker, sentence, emotion and version, as in 03a01Fa.wav"
+    pattern = r"(?P<speaker>\d\d)(?P<statement>[ab]\d\d)(?P<emotion>[A-Z])(?P<version>[a-z])"
+    fields = read_name(filename, "EMO-DB", form, pattern, speaker=SPEAKERS, statement=STATEMENTS, emotion=EMOTIONS_OF)
+    sex = "female" if fields["speaker"] in WOMEN else "male"
+    return {**fields, "sex": sex, "repetition": ord(fields["version"]) - ord("a") + 1}
 
 
 CORPUS = Corpus(

@@ -1,84 +1,50 @@
 """corpora.ravdess: what RAVDESS is, where it comes from, and what its file names say; the song is a corpus of its own."""
 
-import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pandas as pd
 
-from sercore.corpora.corpus import Corpus, clip_table
+from sercore.corpora.corpus import Corpus, clip_table, read_name
 from sercore.errors import CorpusError
 from sercore.labels import EMOTIONS
 
-INTENSITIES = {1: "normal", 2: "strong"}
-N_ACTORS = 24
-
 #: What the codes say, in the order of the name.
 _CODES = {
-    "modality": {1: "full-AV", 2: "video-only", 3: "audio-only"},
-    "vocal channel": {1: "speech", 2: "song"},
-    "emotion": dict(enumerate(EMOTIONS, start=1)),
-    "intensity": INTENSITIES,
-    "statement": {1: "Kids are talking by the door", 2: "Dogs are sitting by the door"},
-    "repetition": {1: 1, 2: 2},
-    "actor": {actor: actor for actor in range(1, N_ACTORS + 1)},
+    "modality": {"01": "full-AV", "02": "video-only", "03": "audio-only"},
+    "vocal_channel": {"01": "speech", "02": "song"},
+    "emotion": {f"{k:02d}": emotion for k, emotion in enumerate(EMOTIONS, start=1)},
+    "intensity": {"01": "normal", "02": "strong"},
+    "statement": {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"},
+    "repetition": {"01": 1, "02": 2},
+    "actor": {f"{k:02d}": k for k in range(1, 25)},
 }
 _SONG_EMOTIONS = EMOTIONS[:6]
 _NO_SONG_ACTOR = 18
 
 
 def parse(filename: str | Path) -> dict:
-    """Read the seven fields of a RAVDESS file name.
+    """Read the seven fields of a RAVDESS file name, and ``speaker`` and ``sex``; even actors are female.
 
-    Parameters
-    ----------
-    filename : str or Path
-        Such as ``03-01-06-01-02-01-12.wav``; folders before it and the suffix do not matter.
+    Source: https://zenodo.org/records/1188976, "File naming convention". `CorpusError` if a code is outside its range,
+    or there is no such clip: neutral is never strong, song never disgust or surprised.
 
-    Returns
-    -------
-    fields : dict
-        ``modality``, ``vocal_channel``, ``emotion``, ``intensity``, ``statement``, ``repetition``,
-        ``actor`` (int), ``speaker`` (its two digits) and ``sex`` ("female" or "male").
-
-    Raises
-    ------
-    CorpusError
-        If a code is outside its range, or the fields contradict each other: neutral is never strong,
-        and song has neither disgust nor surprised.
-
-    References
-    ----------
-    Naming: https://zenodo.org/records/1188976, "File naming convention"; even actors are female.
-
-    Examples
-    --------
     >>> parse("03-01-06-01-02-01-12.wav")["emotion"]
     'fearful'
     """
-    name, stem = Path(filename).name, Path(filename).stem
-    if not re.fullmatch(r"\d\d(-\d\d){6}", stem, flags=re.ASCII):
-        raise CorpusError(
-            f"Bad RAVDESS file name {name!r}: expected seven two-digit codes, as in 03-01-06-01-02-01-12.wav."
-        )
-    values = {}
-    for (field, codes), code in zip(_CODES.items(), stem.split("-"), strict=True):
-        if int(code) not in codes:
-            raise CorpusError(f"Bad {field} {code!r} in {name}: expected a code from 01 to {max(codes):02d}.")
-        values[field.replace(" ", "_")] = codes[int(code)]
-    if values["emotion"] == "neutral" and values["intensity"] == "strong":
-        raise CorpusError(
-            f"Bad intensity '02' in {name}: expected 01, because neutral is recorded at normal intensity only."
-        )
-    if values["vocal_channel"] == "song":
-        if values["emotion"] not in _SONG_EMOTIONS:
-            raise CorpusError(
-                f"Bad emotion {values['emotion']!r} in {name}: expected one of {list(_SONG_EMOTIONS)} in song."
-            )
-        if values["actor"] == _NO_SONG_ACTOR:
-            raise CorpusError(f"Bad actor '{_NO_SONG_ACTOR}' in {name}: this actor recorded no song.")
-    return values | {"speaker": f"{values['actor']:02d}", "sex": "male" if values["actor"] % 2 else "female"}
+    form = "seven two-digit codes, as in 03-01-06-01-02-01-12.wav"
+    pattern = "-".join(rf"(?P<{field}>\d\d)" for field in _CODES)
+    fields = read_name(filename, "RAVDESS", form, pattern, **_CODES)
+    name, emotion, actor = Path(filename).name, fields["emotion"], fields["actor"]
+    if emotion == "neutral" and fields["intensity"] == "strong":
+        raise CorpusError(f"Bad intensity '02' in {name}: expected 01, because neutral is never recorded strong.")
+    if fields["vocal_channel"] == "song":
+        if emotion not in _SONG_EMOTIONS:
+            raise CorpusError(f"Bad emotion {emotion!r} in {name}: expected one of {list(_SONG_EMOTIONS)} in song.")
+        if actor == _NO_SONG_ACTOR:
+            raise CorpusError(f"Bad actor '{actor}' in {name}: this actor recorded no song.")
+    return fields | {"speaker": f"{actor:02d}", "sex": "male" if actor % 2 else "female"}
 
 
 def parse_song(filename: str | Path) -> dict:
@@ -102,21 +68,16 @@ def official_path(path: Path, fields: dict) -> str:
 def expected_files(vocal_channel: str = "speech") -> list[str]:
     """List the stems of the official audio-only files, sorted: 1440 of speech, 1012 of song."""
     song = vocal_channel == "song"
-    emotions = range(1, 1 + len(_SONG_EMOTIONS if song else EMOTIONS))
-    actors = [actor for actor in range(1, N_ACTORS + 1) if not (song and actor == _NO_SONG_ACTOR)]
     return [
-        "-".join(f"{code:02d}" for code in (3, 2 if song else 1, emotion, intensity, *rest))
-        for emotion, intensity, *rest in product(emotions, INTENSITIES, (1, 2), (1, 2), actors)
-        if EMOTIONS[emotion - 1] != "neutral" or INTENSITIES[intensity] == "normal"
+        "-".join(("03", "02" if song else "01", emotion, intensity, *rest, actor))
+        for emotion, intensity, *rest, actor in product(*list(_CODES.values())[2:])
+        if (emotion, intensity) != ("01", "02") and not (song and (emotion > "06" or actor == str(_NO_SONG_ACTOR)))
     ]
 
 
 def recorded_clips() -> pd.DataFrame:
     """Lay out the clip table of the speech from its official names: recorded scores can be read without the audio."""
-    rows = []
-    for stem in expected_files():
-        path, fields = Path(f"{stem}.wav"), parse(stem)
-        rows.append(CORPUS.row(path, official_path(path, fields), fields))
+    rows = [CORPUS.row(f"{stem}.wav", f"Actor_{stem[-2:]}/{stem}", parse(stem)) for stem in expected_files()]
     return clip_table(rows)
 
 

@@ -1,9 +1,8 @@
 """corpora.savee: what SAVEE is, where it comes from, and what its file names say."""
 
-import re
 from pathlib import Path
 
-from sercore.corpora.corpus import Corpus, check_code
+from sercore.corpora.corpus import Corpus, read_name
 from sercore.errors import CorpusError
 
 SPEAKERS = ("DC", "JE", "JK", "KL")
@@ -14,31 +13,15 @@ EMOTIONS_OF = {
 
 
 def parse(filename: str | Path) -> dict:
-    """Read speaker, emotion and number of the sentence of a name such as ``DC_a01.wav`` or ``DC/a01.wav``.
-
-    ``sentence`` is counted within its emotion; the names do not tell which words. Fifteen an emotion, thirty neutral,
-    all speakers men: Info.txt in AudioData.zip.
-    """
-    path = Path(filename)
-    match = re.fullmatch(r"(?:([A-Z]+)_)?([a-z]+)(\d\d)", path.stem, flags=re.ASCII)
-    if not match:
-        raise CorpusError(
-            f"Bad SAVEE file name {path.name!r}: expected speaker, emotion and sentence, as in DC_a01.wav or DC/a01.wav."
-        )
-    speaker, emotion, number = match[1] or path.parent.name, match[2], int(match[3])
-    check_code("speaker", speaker, SPEAKERS, name=path.name)
-    check_code("emotion", emotion, EMOTIONS_OF, name=path.name)
-    last = 30 if emotion == "n" else 15
-    if not 1 <= number <= last:
-        raise CorpusError(f"Bad sentence {match[3]!r} in {path.name}: expected a number from 01 to {last}.")
-    return {
-        "speaker": speaker,
-        "sex": "male",
-        "emotion": EMOTIONS_OF[emotion],
-        "sentence": number,
-        "statement": None,
-        "repetition": 1,
-    }
+    """Read speaker, emotion and number of the sentence, not its words, as Info.txt in AudioData.zip has them."""
+    form = "speaker, emotion and sentence, as in DC_a01.wav or DC/a01.wav"
+    pattern = r"(?P<speaker>[^/_]+)[/_](?P<emotion>[a-z]+)(?P<sentence>\d\d)"
+    fields = read_name(filename, "SAVEE", form, pattern, speaker=SPEAKERS, emotion=EMOTIONS_OF)
+    last = 30 if fields["emotion"] == "neutral" else 15
+    if not 1 <= int(fields["sentence"]) <= last:
+        name = Path(filename).name
+        raise CorpusError(f"Bad sentence {fields['sentence']!r} in {name}: expected a number from 01 to {last}.")
+    return {**fields, "sex": "male", "statement": None, "repetition": 1}
 
 
 CORPUS = Corpus(

@@ -1,7 +1,5 @@
 """corpora.synthetic: a made-up corpus of voice-like clips, so that everything runs without a download."""
 
-import logging
-from collections.abc import Collection, Iterable
 from io import BytesIO
 from numbers import Integral
 from pathlib import Path
@@ -17,7 +15,7 @@ from sercore import settings
 from sercore.corpora import ravdess
 from sercore.corpora.corpus import Corpus
 from sercore.errors import ConfigError
-from sercore.labels import EMOTIONS, emotion_index
+from sercore.labels import emotion_index
 
 #: Raise it with any change of sound: it names the cache folder, so old clips are never taken for new ones.
 VERSION = "v1"
@@ -76,44 +74,18 @@ INTENSITIES = {"normal": 0.85, "strong": 1.3}
 _HOP = 80  # samples: the vocal tract moves every 5 ms
 _N_FFT = 512
 _BINS_HZ = librosa.fft_frequencies(sr=SR, n_fft=_N_FFT)[:, None]
-logger = logging.getLogger(__name__)
 
 
-def expected_files(
-    vocal_channel: str = "speech", *, speakers: Collection[int] = SPEAKERS, repetitions: int = 1
-) -> list[str]:
-    """List the file stems: those of RAVDESS for these speakers and repetitions; there is no song."""
-    stems = ravdess.expected_files("speech") if vocal_channel == "speech" else []
-    return [s for s in stems if int(s[-2:]) in speakers and int(s[-5:-3]) <= repetitions]
-
-
-def write_corpus(root: str | Path, *, speakers: Iterable[int] = SPEAKERS, repetitions: int = 1) -> Path:
-    """Write the corpus as 16-bit WAV files in Actor_XX folders.
-
-    Files already there are left alone, so a run that was cut short is completed by the next.
-    """
-    root, speakers, n_written = Path(root), list(speakers), 0
-    for speaker in speakers:
-        _check(speaker=speaker, repetition=repetitions)
-    for stem in expected_files(speakers=speakers, repetitions=repetitions):
-        path = root / f"Actor_{stem[-2:]}" / f"{stem}.wav"
-        if path.exists():
-            continue
-        emotion, intensity, statement, repetition, speaker = (int(code) for code in stem.split("-")[2:])
-        what, how = EMOTIONS[emotion - 1], ravdess.INTENSITIES[intensity]
-        y = synthesize(what, speaker=speaker, statement=statement, repetition=repetition, intensity=how)
-        sound = BytesIO()
-        sf.write(sound, y, SR, subtype="PCM_16", format="WAV")
-        settings.write_atomic(path, sound.getvalue())
-        n_written += 1
-    if n_written:
-        logger.info("Wrote %d synthetic clips to %s", n_written, root)
-    return root
-
-
-def ensure_corpus() -> Path:
-    """Give the default corpus's folder in `settings.cache_dir()`, written or completed first if need be."""
-    return write_corpus(settings.cache_dir() / f"synthetic-{VERSION}")
+def write_corpus(root: str | Path) -> Path:
+    """Write RAVDESS's first repetitions by `SPEAKERS` as 16-bit WAV files; files already there are left alone."""
+    for stem in ravdess.expected_files():
+        path, fields = Path(root, f"Actor_{stem[-2:]}", f"{stem}.wav"), ravdess.parse(stem)
+        if fields["actor"] in SPEAKERS and fields["repetition"] == 1 and not path.exists():
+            how = {"speaker": fields["actor"], "intensity": fields["intensity"], "statement": int(stem[12:14])}
+            sound = BytesIO()
+            sf.write(sound, synthesize(fields["emotion"], **how), SR, subtype="PCM_16", format="WAV")
+            settings.write_atomic(path, sound.getvalue())
+    return Path(root)
 
 
 def synthesize(
@@ -135,7 +107,7 @@ def synthesize(
     Returns
     -------
     y : np.ndarray [shape=(n_samples,)]
-        Mono waveform, float32, full scale ±1, about two seconds; the same arguments give the same wave.
+        Float32, full scale ±1, about two seconds; the same arguments give the same wave.
 
     Raises
     ------
@@ -148,17 +120,26 @@ def synthesize(
     dtype('float32')
     """
     emotion_code = emotion_index(emotion)
-    _check(speaker=speaker, statement=statement, repetition=repetition)
+    numbers = {"speaker": (speaker, 24), "statement": (statement, 2), "repetition": (repetition, 2)}
+    for name, (value, last) in numbers.items():
+        if not isinstance(value, Integral) or not 1 <= value <= last:
+            raise ConfigError(f"Bad {name} {value!r}: expected an integer from 1 to {last}.")
     allowed = list(INTENSITIES)[: 1 if emotion == "neutral" else 2]
     if intensity not in allowed:
         raise ConfigError(f"Bad intensity {intensity!r} for {emotion}: expected one of {allowed}.")
     if not isinstance(sr, Integral) or sr <= 0:
         raise ConfigError(f"Bad sr {sr!r}: expected a positive integer, in Hz.")
 
-    voice = _voice(speaker)
+    # What a speaker keeps in every clip; a shorter vocal tract moves all formants up.
+    own = np.random.default_rng(speaker)
+    pitch_hz, tract = (112, 1.0) if speaker % 2 else (200, 1.16)
+    voice = {"pitch_hz": pitch_hz * 2 ** own.uniform(-0.2, 0.2), "tract": tract * own.uniform(0.95, 1.05)}
+    expressiveness = own.uniform(0.8, 1.2)
+    own_way = np.array([0, 0, 0, 0, 0, 0, own.uniform(0, 0.12), own.uniform(0, 0.08), 0])
+
     rng = np.random.default_rng((speaker, emotion_code, allowed.index(intensity), statement, repetition))
-    values = NEUTRAL_WAY + INTENSITIES[intensity] * voice["expressiveness"] * np.array(DEPARTURES[emotion])
-    values += voice["own_way"] + CHANCE * rng.standard_normal(len(PROSODY))
+    values = NEUTRAL_WAY + INTENSITIES[intensity] * expressiveness * np.array(DEPARTURES[emotion])
+    values += own_way + CHANCE * rng.standard_normal(len(PROSODY))
     values[-3:] = values[-3:].clip(0, 1)
     way = dict(zip(PROSODY, values, strict=True))
 
@@ -167,25 +148,6 @@ def synthesize(
     y += 10 ** (-66 / 20) * gaussian_filter1d(rng.standard_normal(y.size), 1)  # the room's own noise
     y = 0.9 * np.tanh(y / 0.9)  # a soft limit: strong anger must not clip
     return (y if sr == SR else soxr.resample(y, SR, sr).clip(-1, 1)).astype(np.float32)
-
-
-def _check(**numbers):
-    for name, value in numbers.items():
-        last = ravdess.N_ACTORS if name == "speaker" else 2
-        if not isinstance(value, Integral) or not 1 <= value <= last:
-            raise ConfigError(f"Bad {name} {value!r}: expected an integer from 1 to {last}.")
-
-
-def _voice(speaker):
-    """What a speaker keeps in every clip; a shorter vocal tract moves all formants up."""
-    rng = np.random.default_rng(speaker)
-    pitch_hz, tract = (112, 1.0) if speaker % 2 else (200, 1.16)
-    return {
-        "pitch_hz": pitch_hz * 2 ** rng.uniform(-0.2, 0.2),
-        "tract": tract * rng.uniform(0.95, 1.05),
-        "expressiveness": rng.uniform(0.8, 1.2),
-        "own_way": np.array([0, 0, 0, 0, 0, 0, rng.uniform(0, 0.12), rng.uniform(0, 0.08), 0]),
-    }
 
 
 def _articulate(tokens, way, voice, rng):
@@ -264,6 +226,6 @@ CORPUS = Corpus(
     title="Synthetic voice-like clips: nobody spoke them, and no score on them is a result",
     parse=ravdess.parse,
     licence="MIT, with sercore",
-    expected_files=expected_files,
+    n_files=360,
     official_path=ravdess.official_path,
 )

@@ -35,31 +35,10 @@ def save_checkpoint(
 ) -> Path:
     """Write weights and everything prediction needs into one safetensors file, whole or not at all.
 
-    Parameters
-    ----------
-    path : str or Path
-    model : torch.nn.Module
-    name : str
-        The key of `MODELS` it was built by.
-    model_config : dict, optional
-        The options it was built with.
-    feature_config : FeatureConfig
-    temperature : float > 0
-        What the logits are divided by, fitted on validation speakers (Guo et al. 2017, arXiv:1706.04599).
-    info : dict, optional
-        What it was trained on, its scores, its licence: anything JSON holds.
-    outliers : Outliers, optional
-        The sound of its training clips.
+    `name` and `model_config` are those of `build_model`; `temperature` divides the logits (Guo et al. 2017,
+    arXiv:1706.04599); `info` is anything JSON holds: what it was trained on, its scores, its licence.
 
-    Returns
-    -------
-    path : Path
-
-    Examples
-    --------
-    >>> model = build_model("cnn", widths=(16, 32, 64))
-    >>> save_checkpoint("cnn.safetensors", model, name="cnn", model_config={"widths": (16, 32, 64)})
-    PosixPath('cnn.safetensors')
+    >>> save_checkpoint("cnn.safetensors", build_model("cnn"), name="cnn")
     """
     metadata = {
         "sercore_checkpoint": CHECKPOINT_VERSION,
@@ -81,27 +60,11 @@ def save_checkpoint(
 def load_checkpoint(path: str | Path) -> tuple[nn.Module, dict]:
     """Read what `save_checkpoint` wrote.
 
-    Parameters
-    ----------
-    path : str or Path
+    The network comes on the CPU, in evaluation mode; the metadata hold ``model``, ``model_config``, ``feature_config``
+    (a FeatureConfig), ``emotions``, ``temperature``, ``info`` and ``outliers`` (an Outliers or None). `ConfigError` if
+    there is no such file, it is not a checkpoint of this version, or what it holds cannot be right.
 
-    Returns
-    -------
-    model : torch.nn.Module
-        On the CPU, in evaluation mode.
-    metadata : dict
-        ``model``, ``model_config``, ``feature_config`` (a FeatureConfig), ``emotions``, ``temperature``, ``info``,
-        and ``outliers`` (an Outliers, or None if it was not kept).
-
-    Raises
-    ------
-    ConfigError
-        If there is no such file, it is not a checkpoint of this version, or what it holds cannot be right.
-
-    Examples
-    --------
     >>> model, metadata = load_checkpoint("cnn.safetensors")
-    >>> logits = predict_logits(model, features, config=metadata["feature_config"])
     """
     path = Path(path)
     if not path.is_file():
@@ -117,9 +80,7 @@ def load_checkpoint(path: str | Path) -> tuple[nn.Module, dict]:
     except KeyError as error:
         raise ConfigError(f"Bad checkpoint {path.name}: it lacks {error}.") from error
     except (safetensors.SafetensorError, ValueError, TypeError) as error:
-        raise ConfigError(
-            f"Bad checkpoint {path.name}, which should be a safetensors file of sercore: {error}"
-        ) from error
+        raise ConfigError(f"Bad checkpoint {path.name}: expected a safetensors file of sercore; {error}") from error
 
 
 def _rebuild(metadata, tensors):

@@ -17,10 +17,8 @@ ABSENT = -10.0
 class FunctionalsSVM(nn.Module, Trainable):
     """Standardised functionals and a linear SVM, one emotion against the rest: fitted at once, no epochs.
 
-    The classical recipe of the field, the baseline of the INTERSPEECH 2009 Emotion Challenge (Schuller et al. 2009,
-    doi:10.21437/Interspeech.2009-103). `C` weighs the errors; the smaller, the smoother. Scaler, weights and bias are
-    tensors of fixed shape, so it is saved, loaded and scored like every network; its logits are decision values,
-    above 0 on an emotion's own side.
+    The baseline of the INTERSPEECH 2009 Emotion Challenge (doi:10.21437/Interspeech.2009-103). `C` weighs the errors;
+    its logits are decision values, above 0 on an emotion's own side.
     """
 
     kind = "functionals"
@@ -35,10 +33,7 @@ class FunctionalsSVM(nn.Module, Trainable):
         self.head = nn.Linear(n_features, len(EMOTIONS))
 
     def fit_closed(self, X, targets, *, seed):
-        """Fit scaler and SVM, with rare emotions weighing as much as frequent ones.
-
-        ConfigError if `X` has another number of features, or there are clips of fewer than three emotions.
-        """
+        """Fit scaler and SVM, with rare emotions weighing as much as frequent ones."""
         n_classes, n_features = self.head.weight.shape
         present = np.unique(targets)
         if X.ndim != 2 or X.shape[1] != n_features:
@@ -51,11 +46,9 @@ class FunctionalsSVM(nn.Module, Trainable):
         weight, bias = np.zeros((n_classes, n_features)), np.full(n_classes, ABSENT)
         weight[present], bias[present] = svm.coef_, svm.intercept_
         learned = {"mean": scaler.mean_, "scale": scaler.scale_, "head.weight": weight, "head.bias": bias}
-        tensors = {key: torch.from_numpy(value) for key, value in learned.items()}
-        self.load_state_dict(tensors | {"fitted": torch.tensor(True)})
+        self.load_state_dict({"fitted": torch.tensor(True)} | {key: torch.from_numpy(x) for key, x in learned.items()})
 
     def forward(self, X):
         if not self.fitted:
             raise ConfigError("The support vector machine is not fitted: expected training before scoring.")
-        x = (X[:, 0] - self.mean) / self.scale  # (n, 196)
-        return self.head(x)  # (n, 8)
+        return self.head((X[:, 0] - self.mean) / self.scale)  # (n, 8) from (n, 196)

@@ -35,15 +35,10 @@ class BasicBlock(nn.Module):
         return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
-def _layer(c_in, c_out, stride):
-    return nn.Sequential(BasicBlock(c_in, c_out, stride), BasicBlock(c_out, c_out, 1))
-
-
 class ResNet18(nn.Module, Trainable):
     """ResNet-18 (He et al. 2015, arXiv:1512.03385) on log-mel as a picture of one colour.
 
-    Public projects fine-tune it from ImageNet, stage by stage. Claimed: 80 %. With `pretrained`, training starts from
-    there; building it downloads nothing, so that a checkpoint is rebuilt offline.
+    Claimed, fine-tuned from ImageNet: 80 %. With `pretrained`, training starts there; building it downloads nothing.
     """
 
     def __init__(self, *, pretrained=False):
@@ -52,19 +47,17 @@ class ResNet18(nn.Module, Trainable):
         self.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = _layer(64, 64, 1)
-        self.layer2 = _layer(64, 128, 2)
-        self.layer3 = _layer(128, 256, 2)
-        self.layer4 = _layer(256, 512, 2)
+        self.layer1 = nn.Sequential(BasicBlock(64, 64, 1), BasicBlock(64, 64, 1))
+        self.layer2 = nn.Sequential(BasicBlock(64, 128, 2), BasicBlock(128, 128, 1))
+        self.layer3 = nn.Sequential(BasicBlock(128, 256, 2), BasicBlock(256, 256, 1))
+        self.layer4 = nn.Sequential(BasicBlock(256, 512, 2), BasicBlock(512, 512, 1))
         self.fc = nn.Linear(512, len(EMOTIONS))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, X):
-        x = X.contiguous(memory_format=torch.channels_last)
-        x = torch.relu(self.bn1(self.conv1(x)))  # (n, 64, 32, 88)   for X (n, 1, 64, 176)
+        x = torch.relu(self.bn1(self.conv1(X)))  # (n, 64, 32, 88)   for X (n, 1, 64, 176)
         x = self.layer1(self.maxpool(x))  # (n, 64, 16, 44)
         x = self.layer2(x)  # (n, 128, 8, 22)
         x = self.layer3(x)  # (n, 256, 4, 11)
@@ -72,10 +65,9 @@ class ResNet18(nn.Module, Trainable):
         return self.fc(x.mean(dim=(2, 3)))  # (n, 8)
 
     def warm_start(self):
-        """Load ImageNet weights, if `pretrained` asks for them: downloaded once, then from torch's own cache.
+        """Load ImageNet weights, if `pretrained`, by torch's cache; offline, a warning says that there are none.
 
-        The three colours of conv1 are added up into one, which is what a grey picture would have met; fc stays
-        untrained. Offline, a warning says so and the weights stay random; RuntimeError if the file is another.
+        The colours of conv1 are added up into one, as a grey picture meets them; fc stays untrained.
         """
         if not self.pretrained:
             return False
@@ -86,13 +78,12 @@ class ResNet18(nn.Module, Trainable):
         except OSError as error:  # URLError is one
             logger.warning("ResNet18 is trained from scratch, NOT from ImageNet: no %s (%s).", IMAGENET_URL, error)
             return False
-        own = {key: value for key, value in self.state_dict().items() if key.startswith("fc.")}
-        color = weights["conv1.weight"]  # (64, 3, 7, 7)
-        self.load_state_dict({**weights, **own, "conv1.weight": color.sum(dim=1, keepdim=True)})
+        grey = weights["conv1.weight"].sum(dim=1, keepdim=True)  # (64, 1, 7, 7)
+        own = {"conv1.weight": grey, "fc.weight": self.fc.weight, "fc.bias": self.fc.bias}
+        self.load_state_dict(weights | own)
         return True
 
     def set_stage(self, progress):
-        """Let the parts learn whose time has come, by `STAGES`; batch norm follows the spectrograms in all of them."""
         for start, parts in STAGES:
             for part in parts:
                 getattr(self, part).requires_grad_(progress >= start)

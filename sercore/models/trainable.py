@@ -2,15 +2,13 @@
 
 from typing import Protocol
 
-import numpy as np
-
 
 class Trainable(Protocol):
-    """A network that can be trained, scored and kept; every design inherits these answers and says where it differs."""
+    """A network that can be trained, scored and kept; every design says where its answers differ."""
 
     #: What it reads: a key of `sercore.features.KINDS`, or "words".
     kind: str = "log_mel"
-    #: It is solved at once by `fit_closed`, without epochs.
+    #: It is solved at once, without epochs, by ``fit_closed(X, targets, seed=…)`` for features (n, k) and targets (n,).
     closed: bool = False
 
     def warm_start(self) -> bool:
@@ -19,7 +17,3 @@ class Trainable(Protocol):
 
     def set_stage(self, progress: float) -> None:
         """Choose the parts that learn after this share of the epochs; called where `warm_start` took weights."""
-
-    def fit_closed(self, X: np.ndarray, targets: np.ndarray, *, seed: int) -> None:
-        """Solve it for features (n, k) and targets (n,)."""
-        raise NotImplementedError

@@ -12,10 +12,7 @@ from sercore.models.trainable import Trainable
 
 
 def word_numbers(text: str, *, n_words: int = 512, length: int = 32) -> np.ndarray:
-    """Turn a transcript into `length` numbers (int64) by hashing its words, so that no vocabulary needs keeping.
-
-    CRC-32 of each lower-cased word, folded into 1 to ``n_words - 1``, so that two words may share a number; 0 is padding.
-    """
+    """Turn a transcript into `length` numbers, 0 for padding, by hashing its words: no vocabulary needs keeping."""
     words = re.findall(r"[\w']+", text.lower())[:length]
     numbers = np.zeros(length, dtype=np.int64)
     # Not hash(): that differs from process to process.
@@ -26,9 +23,7 @@ def word_numbers(text: str, *, n_words: int = 512, length: int = 32) -> np.ndarr
 class TranscriptRNN(nn.Module, Trainable):
     """A word embedding, a gated recurrent unit (Cho et al. 2014, arXiv:1406.1078), one dense layer.
 
-    It stands for the text half of multimodal projects. On RAVDESS two sentences are spoken with all emotions, so the
-    words tell nothing and it must come out at chance, one in eight: what it scores above that is a fault of the split
-    or of the labels. It reads `word_numbers`; their padding does not change the answer.
+    The text half of multimodal projects. On RAVDESS the words tell nothing: what it scores above chance is a fault.
     """
 
     kind = "words"
@@ -43,5 +38,4 @@ class TranscriptRNN(nn.Module, Trainable):
         words = X[:, 0]  # (n, 32)
         states, _ = self.gru(self.embed(words))  # (n, 32, 64)
         last = (words != 0).sum(dim=1).clamp(min=1) - 1  # (n,)   position of the last word, 0 if there is none
-        x = states[torch.arange(len(words), device=X.device), last]  # (n, 64)
-        return self.head(x)  # (n, 8)
+        return self.head(states[torch.arange(len(words), device=X.device), last])  # (n, 8)
