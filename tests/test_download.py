@@ -255,11 +255,6 @@ def test_a_refusal_is_final(server, tmp_path):
     assert len(server.log) == 1
 
 
-def test_a_bad_address_is_an_error_of_ours(tmp_path):
-    with pytest.raises(CorpusError, match="Cannot fetch gopher://x: the connection failed"):
-        fetch("gopher://x", tmp_path / "x", progress=False)
-
-
 def test_proxies_of_the_environment_are_used(server, tmp_path, monkeypatch):
     monkeypatch.setenv("http_proxy", server.url)
     path = fetch("http://corpus.invalid/file.bin", tmp_path / "file.bin", progress=False)
@@ -405,13 +400,6 @@ def test_a_broken_zip_put_there_by_hand_is_left_aside(server, tmp_path, small_em
     (tmp_path / "emodb" / "download.zip").write_bytes(server.files["download.zip"][:-50])
     assert download("emodb", tmp_path / "emodb", home=server.url, progress=False).ok
     assert "Bad archive" in caplog.text and "It is left aside." in caplog.text
-
-
-def test_zip_files_of_something_else_are_not_touched(server, tmp_path, small_emodb):
-    server.files = {"download.zip": zip_of(EMODB)}
-    zip_of({"holiday.jpg": b"1", "music.wav": b"2"}, tmp_path / "emodb" / "mine.zip")
-    assert download("emodb", tmp_path / "emodb", home=server.url, progress=False).ok
-    assert {"holiday.jpg", "music.wav"}.isdisjoint(os.listdir(tmp_path / "emodb"))
 
 
 def test_an_archive_that_came_damaged_is_fetched_anew_by_the_next_run(server, tmp_path, small_emodb):

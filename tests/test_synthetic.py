@@ -1,6 +1,5 @@
 """corpora.synthetic: the same voice-like clips every time, in which emotions can be heard, written whole."""
 
-import hashlib
 from pathlib import Path
 
 import librosa
@@ -43,11 +42,6 @@ def test_the_same_arguments_give_the_same_wave_and_any_other_argument_another():
     for changed in ({"emotion": "calm"}, {"speaker": 6}, {"statement": 2}, {"repetition": 2}, {"intensity": "strong"}):
         other = synthetic.synthesize(**{"emotion": "sad", "speaker": 4, **changed})
         assert first.size != other.size or not np.allclose(first, other)
-
-
-def test_chance_is_each_speaker_s_own():
-    """Timing depends on the speaker by chance alone, so shared chance would show as equal lengths."""
-    assert len({synthetic.synthesize("neutral", speaker=speaker).size for speaker in (1, 4, 5, 6)}) == 4
 
 
 def test_the_sound_is_that_of_its_version():
@@ -182,17 +176,6 @@ def test_a_failed_write_leaves_no_clip_behind(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         synthetic.write_corpus(tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
-def test_a_file_holds_what_synthesize_gives(corpus):
-    path = next(p for p in corpus["path"] if p.endswith("03-01-04-02-02-01-12.wav"))
-    y = synthetic.synthesize("sad", speaker=12, statement=2, intensity="strong")
-    assert np.abs(sf.read(path)[0] - y).max() < 1.01 / 32768
-
-
-def test_no_two_clips_are_alike(corpus):
-    digests = {hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in corpus["path"]}
-    assert len(digests) == 360
 
 
 def test_emotions_are_learnable_on_unseen_speakers_but_not_trivial(corpus):
