@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb)
+# Two test processes, a file at a time; two networks at once are trained on a thread each.
+WORKERS := --numprocesses=2 --dist=loadfile
 EXECUTE := $(BIN)/jupyter nbconvert --to notebook --execute --ExecutePreprocessor.timeout=-1 --log-level=WARN
 
 .PHONY: help install notebooks test lab app slides facts figures lint lock clean
@@ -34,9 +36,9 @@ notebooks: $(INSTALLED)
 	@echo "Done. Open build/notebooks/ (executed copies) and build/figures/; the committed notebooks are as they were."
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest $(WORKERS) tests
 	SERCORE_PROFILE=smoke SERCORE_CACHE=build/test/cache SERCORE_RUNS=build/test/runs SERCORE_FIGURES=build/test/figures \
-		$(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout=600 -p no:cacheprovider $(NOTEBOOKS)
+		OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) --nbval-lax --nbval-cell-timeout=600 -p no:cacheprovider $(NOTEBOOKS)
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab --config notebooks/jupyter_server_config.py notebooks

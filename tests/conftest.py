@@ -1,10 +1,13 @@
 """What all tests share: folders of their own, a voice, and the reason why tests on real recordings are skipped."""
 
+import os
+
 import hypothesis
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import soundfile as sf
+import torch
 
 from sercore import plots, settings
 from sercore.corpora import synthetic
@@ -15,6 +18,8 @@ hypothesis.settings.register_profile(
     "sercore", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
 )
 hypothesis.settings.load_profile("sercore")
+if "PYTEST_XDIST_WORKER" in os.environ:  # beside other workers, two threads of torch would mostly wait for each other
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
