@@ -20,6 +20,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("sercore")
 if "PYTEST_XDIST_WORKER" in os.environ:  # beside other workers, two threads of torch would mostly wait for each other
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # and of the processes that tests start: other threads, other bits
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -60,7 +60,7 @@ def test_folders_are_in_the_checkout_unless_a_variable_is_set(monkeypatch, tmp_p
 def test_a_relative_data_folder_is_meant_from_the_checkout(monkeypatch, tmp_path):
     monkeypatch.setenv("SERCORE_DATA", "../shared/data")
     monkeypatch.chdir(tmp_path)
-    assert settings.data_root() == CHECKOUT.parent / "shared" / "data"
+    assert settings.data_root() == (CHECKOUT.parent / "shared" / "data").resolve()
 
 
 def test_the_profile_is_full_where_ravdess_is(monkeypatch, tmp_path):
