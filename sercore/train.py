@@ -390,6 +390,6 @@ def _load_state(path, fingerprint, model, average, optimizer):
         raise ConfigError(f"Damaged run {path}: delete it, and the training begins anew. ({error})") from error
     if not same:
         raise ConfigError(
-            f"Run folder {path.parent.name} holds a run with other settings or data: choose another, or delete it."
+            f"Run folder {path.parent} holds a run with other settings or data: choose another, or delete it."
         )
     return state
