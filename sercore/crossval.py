@@ -1,5 +1,6 @@
 """crossval: train by a recipe and score over the folds of a protocol; every score is recorded."""
 
+import hashlib
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -257,8 +258,9 @@ def _recorded(row, clips, proba, temperature, results_dir):
 
 
 def runs_dir_of(clips: pd.DataFrame, recipe: Recipe) -> Path:
-    """Name the folder of a recipe's runs: the same data and recipe find them again, whatever the seed."""
-    return settings.runs_dir() / f"{recipe.model}_{corpora_of(clips)}_{recipe.key}"
+    """Name the folder of a recipe's runs: the same clips and recipe find them again, whatever the seed."""
+    data = hashlib.blake2b("\n".join(sorted(clips["clip"])).encode(), digest_size=4).hexdigest()
+    return settings.runs_dir() / f"{recipe.model}_{corpora_of(clips)}_{recipe.key}_{data}"
 
 
 def train_final(

@@ -24,6 +24,7 @@ CLIPS = pd.DataFrame(
     columns=["actor", "emotion"],
 )
 CLIPS["corpus"], CLIPS["speaker"] = "synthetic", CLIPS["actor"].map("synthetic-{:02d}".format)
+CLIPS["clip"] = [f"synthetic/{k}" for k in range(len(CLIPS))]
 CLIPS["sex"] = np.where(CLIPS["actor"] % 2, "male", "female")
 
 

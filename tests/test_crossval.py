@@ -203,6 +203,13 @@ def test_tempos_change_the_answers_and_train_nothing_anew(clips, runs, tmp_path)
     assert len(runs) == 4 and np.abs(after - before).max() > 1e-4
 
 
+def test_other_clips_by_the_same_recipe_are_another_run(clips, runs, tmp_path):
+    run(clips, tmp_path, ONCE, folds=["0"])
+    few = clips[clips["emotion"] != "calm"].reset_index(drop=True)
+    run(few, tmp_path, ONCE, folds=["0"])
+    assert len(runs) == 2
+
+
 def test_words_tell_nothing_on_given_sentences(clips, runs, tmp_path):
     table = run(clips, tmp_path, replace(ONCE, model="transcript_rnn", model_config={}))
     assert table["uar"].tolist() == [1 / 8]
