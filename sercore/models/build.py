@@ -74,8 +74,8 @@ MODELS = {
 def build_model(name: str, **config) -> nn.Module:
     """Build an untrained network by its name.
 
-    It takes and gives what `sercore.models` says, and inherits `Trainable`. `ConfigError` if the name or an option,
-    see the class, is not known, or an option is of another type or out of `LIMITS`.
+    It takes and gives what `sercore.models` says; its options are those of its class. `ConfigError` if the name or an
+    option is not known, or an option is of another type or out of `LIMITS`.
 
     >>> build_model("cnn", widths=(16, 32, 64))(torch.zeros(2, 1, 64, 176)).shape
     torch.Size([2, 8])
@@ -86,7 +86,7 @@ def build_model(name: str, **config) -> nn.Module:
             raise ConfigError(f"Bad option {key!r} for model {name!r}: expected one of {list(defaults)}.")
         _check_option(name, key, value, defaults[key])
     try:
-        # A third faster on a CPU: convolutions want the channels side by side in memory.
+        # Convolutions want the channels side by side in memory: the house CNN is a third faster so on a CPU.
         return MODELS[name](**config).to(memory_format=torch.channels_last)
     except ConfigError:
         raise
