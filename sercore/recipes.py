@@ -73,14 +73,38 @@ RECIPES = {
         ),
     },
 }
+#: Whisper's own front end, but for the level: its loudest bin is 0 dB, so that no gain of a recorder changes an answer.
+WHISPER_FEATURES = FeatureConfig(
+    n_fft=400,
+    win_length=400,
+    hop_length=160,
+    n_mels=80,
+    fmin_hz=0.0,
+    level="clip",
+    db_center=-40.0,
+    db_scale=40.0,
+    n_frames=300,
+)
 #: What a design needs whatever the recipe: two take four to seven times as long as the house CNN for an epoch, and
 #: vectors have no tempo.
 DESIGNS = {
     "cnn_transformer": {"train": TrainConfig(epochs=30)},
     "resnet18": {"train": TrainConfig(epochs=20), "model_config": {"pretrained": True}},
+    "whisper_encoder": {
+        "features": WHISPER_FEATURES,
+        "copies": 0,
+        "warp": SpectrogramWarp(
+            max_shift_bands=2.5, max_stretch=0.12, equalizer_db=4.0, channel_share=0.3, max_noise_db=-20.0
+        ),
+        "train": TrainConfig(epochs=25, lr=1e-3, mixup_alpha=0.3, label_smoothing=0.1),
+    },
     "conv1d": {"tempos": (1.0,)},
     "functionals_svm": {"tempos": (1.0,)},
     "transcript_rnn": {"tempos": (1.0,)},
+}
+#: With several corpora an epoch is longer, and what is learned of their speakers serves nobody else.
+DESIGNS["whisper_encoder", "any_voice"] = DESIGNS["whisper_encoder"] | {
+    "train": replace(DESIGNS["whisper_encoder"]["train"], epochs=8)
 }
 #: Few clips make few steps: smaller batches, and a running mean of the weights with a shorter memory.
 SMOKE = {"epochs": 8, "batch_size": 16, "ema_decay": 0.9}
@@ -114,7 +138,7 @@ def recipe_for(name: str = "standard", *, model: str = "cnn", profile: str | Non
         raise ConfigError(f"Bad recipe {name!r}: expected one of {list(RECIPES)}.")
     if model not in (designs := sorted(set(MODELS) - {"ensemble"})):
         raise ConfigError(f"Bad model {model!r}: expected one of {designs}; several seeds make an ensemble.")
-    options = {"calibrate": model == "cnn"} | RECIPES[name] | DESIGNS.get(model, {}) | changes
+    options = {"calibrate": model == "cnn"} | RECIPES[name] | (DESIGNS.get((model, name)) or DESIGNS.get(model, {})) | changes
     recipe = Recipe(name=name, model=model, **options)
     if (profile or settings.profile()) == "full":
         return recipe

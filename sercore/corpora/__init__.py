@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from sercore import settings
-from sercore.corpora import crema_d, emodb, own, ravdess, savee, synthetic, tess
+from sercore.corpora import crema_d, emodb, nemo, own, ravdess, savee, synthetic, tess
 from sercore.corpora.corpus import COLUMNS, Corpus, clip_table, sound_files
 from sercore.errors import ConfigError, CorpusError
 
@@ -14,7 +14,7 @@ __all__ = ["COLUMNS", "CORPORA", "Corpus", "corpus_of", "load_corpora", "load_co
 
 logger = logging.getLogger(__name__)
 
-_OTHERS = (room.CORPUS for room in (crema_d, tess, savee, emodb, own, synthetic))
+_OTHERS = (room.CORPUS for room in (crema_d, tess, savee, emodb, nemo, own, synthetic))
 CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (ravdess.CORPUS, ravdess.SONG, *_OTHERS)}
 
 

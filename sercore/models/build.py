@@ -18,6 +18,7 @@ from sercore.models.resnet_blocks import ResNetBlocks
 from sercore.models.trainable import Trainable
 from sercore.models.transcript_rnn import TranscriptRNN
 from sercore.models.two_channel import TwoChannel
+from sercore.models.whisper_encoder import WhisperEncoder
 
 #: Least and most of options that are numbers, 1 to 100,000 if not named here: a checkpoint may claim anything.
 LIMITS = {
@@ -67,6 +68,7 @@ MODELS = {
     "cnn_transformer": CNNTransformer,
     "transcript_rnn": TranscriptRNN,
     "functionals_svm": FunctionalsSVM,
+    "whisper_encoder": WhisperEncoder,
     "ensemble": Ensemble,
 }
 

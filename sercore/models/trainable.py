@@ -17,3 +17,7 @@ class Trainable(Protocol):
 
     def set_stage(self, progress: float) -> None:
         """Choose the parts that learn after this share of the epochs; called where `warm_start` took weights."""
+
+    def parameter_groups(self) -> list[dict]:
+        """Give the parameters that learn, ``params``, in groups, each with its ``share`` of the learning rate."""
+        return [{"params": list(self.parameters()), "share": 1.0}]
