@@ -43,7 +43,7 @@ def _option(help, *names):
     return typer.Option(*names, help=help)
 
 
-CORPORA = "ravdess, ravdess_song, crema_d, tess, savee, emodb, own or synthetic"
+CORPORA = "ravdess, ravdess_song, crema_d, tess, savee, emodb, nemo, own or synthetic"
 Corpus = Annotated[str | None, _option(f"{CORPORA}; several as tess+emodb. Default: ravdess if there is one.")]
 Root = Annotated[Path | None, _option("Folder of the corpus. Default: under SERCORE_DATA or data/.")]
 Checkpoint = Annotated[str, _option("any_voice, ravdess, or a file from `sercore train`.")]
@@ -371,7 +371,7 @@ def verify(corpus: str, root: Root = None):
 
 @app.command()
 def download(
-    corpus: Annotated[str, typer.Argument(help="ravdess, ravdess_song, crema_d, tess, emodb or savee.")],
+    corpus: Annotated[str, typer.Argument(help="ravdess, ravdess_song, crema_d, tess, emodb, nemo or savee.")],
     root: Root = None,
     home: Annotated[str | None, _option("URL of a mirror with the same paths.")] = None,
 ):

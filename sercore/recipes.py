@@ -92,6 +92,7 @@ DESIGNS = {
     "resnet18": {"train": TrainConfig(epochs=20), "model_config": {"pretrained": True}},
     "whisper_encoder": {
         "features": WHISPER_FEATURES,
+        "model_config": {"pretrained": True},
         "copies": 0,
         "warp": SpectrogramWarp(
             max_shift_bands=2.5, max_stretch=0.12, equalizer_db=4.0, channel_share=0.3, max_noise_db=-20.0
@@ -138,7 +139,9 @@ def recipe_for(name: str = "standard", *, model: str = "cnn", profile: str | Non
         raise ConfigError(f"Bad recipe {name!r}: expected one of {list(RECIPES)}.")
     if model not in (designs := sorted(set(MODELS) - {"ensemble"})):
         raise ConfigError(f"Bad model {model!r}: expected one of {designs}; several seeds make an ensemble.")
-    options = {"calibrate": model == "cnn"} | RECIPES[name] | (DESIGNS.get((model, name)) or DESIGNS.get(model, {})) | changes
+    options = (
+        {"calibrate": model == "cnn"} | RECIPES[name] | (DESIGNS.get((model, name)) or DESIGNS.get(model, {})) | changes
+    )
     recipe = Recipe(name=name, model=model, **options)
     if (profile or settings.profile()) == "full":
         return recipe

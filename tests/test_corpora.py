@@ -166,7 +166,7 @@ def test_several_corpora_become_one_table_without_mixing_up_speakers(tmp_path):
         ([], None, r"Bad corpora \[\]: expected at least one of"),
         (["tess", "tess"], None, r"Bad corpora \['tess', 'tess'\].*each once"),
         (["tess"], {"emodb": "."}, r"Bad roots \['emodb'\]: expected folders of some of \['tess'\]"),
-        (["radvess"], None, r"Bad corpus 'radvess': expected one of \['crema_d', 'emodb', 'own', 'ravdess', "),
+        (["radvess"], None, r"Bad corpus 'radvess': expected one of \['crema_d', 'emodb', 'nemo', 'own', "),
     ],
 )
 def test_corpora_that_cannot_be_joined_are_named(names, roots, message):

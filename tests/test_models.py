@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from sercore.errors import ConfigError
-from sercore.features import FeatureConfig, to_windows
+from sercore.features import FeatureConfig, log_mel, to_windows
 from sercore.labels import EMOTIONS
 from sercore.models import (
     at_tempo,
@@ -28,6 +28,8 @@ from sercore.models.resnet18 import ResNet18
 from sercore.models.resnet_blocks import ResNetBlocks
 from sercore.models.transcript_rnn import TranscriptRNN, word_numbers
 from sercore.models.two_channel import TwoChannel
+from sercore.models.whisper_encoder import DECAY, TOP, WEIGHTS, WhisperEncoder
+from sercore.recipes import WHISPER_FEATURES
 
 SENTENCES = ("Kids are talking by the door.", "Dogs are sitting by the door.")
 
@@ -402,3 +404,59 @@ def test_padding_does_not_change_the_answer(text):
         model(torch.from_numpy(word_numbers(text, length=length))[None, None]).detach() for length in (8, 32)
     )
     torch.testing.assert_close(short, long)
+
+
+def test_the_encoder_reads_what_whispers_own_front_end_gives():
+    sr, rng = 16_000, np.random.default_rng(0)
+    y = (0.1 * rng.normal(size=sr) * np.linspace(0.0, 1.0, sr) ** 3).astype(np.float32)
+    # As section 2.2 of Radford et al. (2022) and its code have it, up to the gain that brings the maximum to 0.
+    spectrum = torch.stft(torch.from_numpy(y), 400, 160, window=torch.hann_window(400), return_complex=True)
+    filters = torch.from_numpy(librosa.filters.mel(sr=sr, n_fft=400, n_mels=80))
+    theirs = (filters @ spectrum.abs().square()).clamp(min=1e-10).log10()
+    theirs = torch.maximum(theirs, theirs.max() - 8) - theirs.max()
+    ours = to_windows(log_mel(y, sr=sr, config=WHISPER_FEATURES), config=WHISPER_FEATURES)[0]
+    np.testing.assert_allclose(ours[:, 2:99], ((theirs + 4) / 4)[:, 2:99], atol=1e-3)  # the edges are padded otherwise
+
+
+@pytest.mark.parametrize("n", [1, 2, 151, 299])
+def test_the_encoder_does_not_hear_padding(n):
+    torch.manual_seed(0)
+    model = WhisperEncoder(layers=2).eval()
+    X = torch.full((2, 1, 80, 300), -1.0)
+    X[0, ..., :n] = torch.rand(1, 80, n)
+    X[1] = torch.rand(1, 80, 300)
+    with torch.inference_mode():
+        padded = model(X)
+        torch.testing.assert_close(padded[:1], model(X[:1, ..., :n]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(padded[1:], model(X[1:]), rtol=1e-4, atol=1e-5)
+        assert (padded[0] - padded[1]).abs().max() > 1e-4
+
+
+@pytest.fixture
+def whisper(tmp_path, monkeypatch):
+    """A file such as Whisper's, with numbers of no meaning, where the data lie."""
+    monkeypatch.setenv("SERCORE_DATA", str(tmp_path))
+    torch.manual_seed(1)
+    weights = {
+        k: v.half() for k, v in WhisperEncoder(layers=4).state_dict().items() if k.split(".")[0] not in ("mix", "head")
+    }
+    save_file(weights, tmp_path / WEIGHTS)
+    return weights
+
+
+def test_the_encoder_starts_from_whisper_and_keeps_what_is_not_tuned(whisper):
+    model = WhisperEncoder(layers=3, tuned=1, pretrained=True)
+    assert model.warm_start() is True
+    assert all(torch.equal(model.state_dict()[k], v.float()) for k, v in whisper.items() if "layers.3." not in k)
+    learns = {name.rpartition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert {name.split(".")[0] for name in learns} == {"", "head", "layers"}
+    assert {name[:8] for name in learns if name.startswith("layers")} == {"layers.2"}
+    groups = model.parameter_groups()
+    assert [group["share"] for group in groups] == pytest.approx([1, TOP, TOP * DECAY, TOP * DECAY**2, TOP * DECAY**3])
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+def test_without_whispers_weights_the_encoder_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("SERCORE_DATA", str(tmp_path))
+    assert WhisperEncoder(layers=1, pretrained=True).warm_start() is False
+    assert f"NOT from Whisper: no {tmp_path / WEIGHTS}" in caplog.text

@@ -62,7 +62,7 @@ class WhisperEncoder(nn.Module, Trainable):
     of Yang et al. (2021), "SUPERB", arXiv:2105.01051.
     """
 
-    def __init__(self, *, n_mels=80, layers=4, tuned=4, dropout=0.3, pretrained=True):
+    def __init__(self, *, n_mels=80, layers=4, tuned=4, dropout=0.3, pretrained=False):
         super().__init__()
         self.tuned, self.pretrained = tuned, pretrained
         self.conv1 = nn.Conv1d(n_mels, WIDTH, 3, padding=1)

@@ -45,6 +45,10 @@ SCHEMES = {
         "emotion": dict(NEU="neutral", HAP="happy", SAD="sad", ANG="angry", FEA="fearful", DIS="disgust"),
         "intensity": dict(LO="low", MD="medium", HI="high", XX=None),
     }),
+    "nemo": ("{speaker}_{emotion}_{text}", {
+        "speaker": same("EB0 IC0 KD0 KS0 MK0 MP0 SM0 TP0 WR0"), "text": same("1 20 90"),
+        "emotion": same("neutral surprised") | dict(anger="angry", fear="fearful", happiness="happy", sadness="sad"),
+    }),
     "savee": ("{speaker}/{emotion}{text}", {
         "speaker": same("DC JE JK KL"), "text": same("01 02 03 04 05 06 07 08 09 10 11 12 13 14 15"),
         "emotion": dict(a="angry", d="disgust", f="fearful", h="happy", n="neutral", sa="sad", su="surprised"),
@@ -73,6 +77,9 @@ BAD_NAMES = [
     ("emodb", "04a01Fa", "Bad speaker '04' in 04a01Fa.wav: expected one of"),
     ("emodb", "03a03Fa", "Bad statement 'a03'"),
     ("emodb", "03a01Xa", "Bad emotion 'X'"),
+    ("nemo", "XX0_anger_1", "Bad speaker 'XX0' in XX0_anger_1.wav: expected one of"),
+    ("nemo", "SM0_joy_1", "Bad emotion 'joy' in SM0_joy_1.wav: expected one of"),
+    ("nemo", "SM0_anger", "expected speaker, emotion and sentence, as in SM0_happiness_1.wav"),
     ("emodb", "erkennung", "expected speaker, sentence, emotion and version, as in 03a01Fa.wav"),
     ("tess", "OBF_back_angry", "Bad speaker 'OBF'"),
     ("tess", "OAF_back_surprise", "Bad emotion 'surprise'"),

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load, save
 
 from sercore.models import MODELS, Trainable, build_model
+from sercore.models.whisper_encoder import WhisperEncoder
 
 #: A design with options that change its way through the data.
 CASES = {name: (name, {}) for name in MODELS if name != "ensemble"} | {
@@ -41,7 +42,8 @@ def model(request):
 def batch(model, n=2, size=None):
     rng = torch.Generator().manual_seed(0)
     if model.kind == "log_mel":
-        return torch.randn(n, 1, 64, size or 176, generator=rng)
+        n_mels = 80 if isinstance(model, WhisperEncoder) else 64
+        return torch.randn(n, 1, n_mels, size or 176, generator=rng)
     if model.kind == "functionals":
         return 10 * torch.randn(n, 1, size or 196, generator=rng) - 40
     return torch.randint(1, 512, (n, 1, size or 32), generator=rng)
