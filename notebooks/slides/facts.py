@@ -47,6 +47,7 @@ FOLDS = (
 #: The networks of figure 05_leak.
 LEAK = {"recipe": "standard", "seed": settings.SEED, "n_members": 1, "transductive": False}
 JOINED = pd.DataFrame({"corpus": ["emodb", "ravdess", "tess"]})
+HEARD = pd.DataFrame({"corpus": ["emodb", "nemo", "ravdess", "tess"]})
 TITLES = {"emodb": "EMO-DB", "ravdess": "RAVDESS", "tess": "TESS"}
 #: Which emotions lie high and low on a dimension (Russell 1980, doi:10.1037/h0077714); the others are left out.
 DIMENSIONS = {
@@ -79,6 +80,7 @@ def facts(results_dir: str | Path | None = None) -> dict:
         _transfer,
         _left_out,
         _same_corpora,
+        _encoder,
         _deletion,
     ):
         try:
@@ -197,7 +199,7 @@ def _designs(clips, results):
     zoo = zoo[~zoo["transductive"].astype(bool) & (zoo["folds"] == 5)]
     if not {"cnn"} < set(zoo["model"]):
         raise ConfigError("No other design is recorded on all folds: run `sercore crossval --model resnet_blocks`.")
-    best = zoo[zoo["model"] != "cnn"].iloc[0]
+    best = zoo[(zoo["model"] != "cnn") & ~zoo["pretrained"].astype(bool)].iloc[0]
     points = 100 * best[["difference", "difference_low", "difference_high"]].astype(float)
     verdict = f"{abs(points.iloc[0]):.0f} points {'ahead of' if points.iloc[0] > 0 else 'behind'} {best['name']}"
     tied = points.iloc[1] <= 0 <= points.iloc[2]
@@ -290,9 +292,9 @@ def _transfer(clips, results):
     }
 
 
-def _joined_answers(results, **where):
-    """Give recorded answers on all three corpora with a clip table laid out from their names, without the audio."""
-    recorded = read_scores(JOINED, results_dir=results, **where)
+def _joined_answers(results, corpora=JOINED, **where):
+    """Give recorded answers on several corpora with a clip table laid out from their names, without the audio."""
+    recorded = read_scores(corpora, results_dir=results, **where)
     ids = pd.read_csv(results / "out_of_fold" / recorded["answers"][0])["clip"]
     rows = []
     for clip in ids:
@@ -342,6 +344,29 @@ def _same_corpora(clips, results):
     for name in TITLES:
         here = (tested["corpus"] == name).to_numpy()
         known[f"same_{name}"] = score_shared(tested[here], proba[here])["uar"]
+    return known
+
+
+def _encoder(clips, results):
+    """Lay out what Whisper's layers are worth on unseen speakers, of corpora in training and of one left out."""
+    where = {"model": "whisper_encoder", "n_members": 1}
+    recorded = over_folds(read_scores(clips, results_dir=results, recipe="standard", **where))["uar"]
+    known = {"heard": recorded["mean"], "heard_sd": recorded["std"]}
+    where |= {"recipe": "any_voice", "seed": 0}
+    answers = {
+        p: _joined_answers(results, HEARD, protocol=p, **where) for p in ("corpora_5fold", "leave_one_corpus_out")
+    }
+    for name in HEARD["corpus"]:
+        for part, (tested, proba) in zip(("among", "without"), answers.values(), strict=True):
+            here = (tested["corpus"] == name).to_numpy()
+            others = EMOTIONS if part == "among" else tuple(tested.loc[~here, "emotion"].unique())
+            row = score_shared(tested[here], proba[here], trained_on=others)
+            known |= {
+                f"{part}_{name}": row["uar"],
+                f"{part}_{name}_low": row["low"],
+                f"{part}_{name}_high": row["high"],
+            }
+            known |= {f"{part}_{name}_ece": row["ece"], f"{part}_{name}_third": row["surest_third"]}
     return known
 
 
