@@ -10,9 +10,11 @@ from scipy.special import softmax
 from sercore.corpora import load_corpus, synthetic
 from sercore.errors import AudioError, ConfigError
 from sercore.explain import deletion_areas, deletion_curve, explain
+from sercore.features import FeatureConfig
 from sercore.labels import EMOTIONS
 from sercore.models import MODELS, build_model, predict_logits, save_checkpoint
 from sercore.predict import VARIANTS, Predictor
+from sercore.recipes import DESIGNS
 
 SR = synthetic.SR
 #: Frames of 16 ms that the network sees at once.
@@ -27,7 +29,8 @@ def shipped():
 def untrained(folder, name):
     torch.manual_seed(0)
     path = folder / f"{name}.safetensors"
-    return Predictor(save_checkpoint(path, build_model(name), name=name))
+    features = DESIGNS.get(name, {}).get("features", FeatureConfig())
+    return Predictor(save_checkpoint(path, build_model(name), name=name, feature_config=features))
 
 
 def speech(*emotions, speaker=4):
@@ -37,7 +40,7 @@ def speech(*emotions, speaker=4):
 
 def rise(predictor, explanation):
     """What the emotion's logit of a clip has beyond that of silence."""
-    silence = np.full((64, WINDOW), -80, dtype=np.float32)
+    silence = np.full((predictor.config.n_mels, predictor.config.n_frames), -80, dtype=np.float32)
     logits = predict_logits(predictor.model, [explanation.S_db, silence], config=predictor.config)
     return float(np.subtract(*logits[:, EMOTIONS.index(explanation.emotion)]))
 
