@@ -353,6 +353,8 @@ def _encoder(clips, results):
     recorded = over_folds(read_scores(clips, results_dir=results, recipe="standard", **where))["uar"]
     known = {"heard": recorded["mean"], "heard_sd": recorded["std"]}
     where |= {"recipe": "any_voice", "seed": 0}
+    second = read_scores(HEARD, results_dir=results, protocol="leave_one_corpus_out", **where | {"seed": 1})
+    known |= {f"second_{row.fold}": row.uar for row in second.itertuples()}
     answers = {
         p: _joined_answers(results, HEARD, protocol=p, **where) for p in ("corpora_5fold", "leave_one_corpus_out")
     }
