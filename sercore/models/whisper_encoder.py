@@ -29,12 +29,9 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(WIDTH, WIDTH, bias=False)
 
     def forward(self, x, mask):
-        heads = (project(x).unflatten(2, (HEADS, -1)).transpose(1, 2) for project in self._projections())
+        heads = (part(x).unflatten(2, (HEADS, -1)).transpose(1, 2) for part in (self.q_proj, self.k_proj, self.v_proj))
         y = nn.functional.scaled_dot_product_attention(*heads, attn_mask=mask)  # (n, 8, frames, 64)
         return self.out_proj(y.transpose(1, 2).flatten(2))  # (n, frames, 512)
-
-    def _projections(self):
-        return self.q_proj, self.k_proj, self.v_proj
 
 
 class EncoderLayer(nn.Module):
@@ -94,10 +91,7 @@ class WhisperEncoder(nn.Module, Trainable):
         return self.head(self.dropout(torch.cat([mean, deviation], dim=1)))  # (n, 8)
 
     def warm_start(self):
-        """Load Whisper's weights, if `pretrained`, and keep all but the last `tuned` layers and the head from learning.
-
-        Without their file a warning says so, and everything is trained from scratch.
-        """
+        """Load Whisper's weights, if `pretrained`; without their file a warning says that all is trained from scratch."""
         path = settings.data_root() / WEIGHTS
         if not self.pretrained:
             return False
@@ -106,9 +100,12 @@ class WhisperEncoder(nn.Module, Trainable):
             return False
         own = self.state_dict()
         self.load_state_dict(own | {k: v for k, v in safetensors.torch.load_file(path).items() if k in own})
+        return True
+
+    def set_stage(self, progress):
+        """Keep all but the last `tuned` layers and the head as Whisper has them; a resumed run asks for it too."""
         for part in (self.conv1, self.conv2, self.embed_positions, *self.layers[: len(self.layers) - self.tuned]):
             part.requires_grad_(False)
-        return True
 
     def parameter_groups(self):
         groups = [{"params": [self.mix, *self.head.parameters()], "share": 1.0}]
