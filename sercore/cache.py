@@ -38,6 +38,7 @@ def extract(
     kind: str = "log_mel",
     augment: Callable | None = None,
     copies: int = 0,
+    embed: Callable | None = None,
     seed: int = settings.SEED,
     n_jobs: int = -1,
     cache: bool | str | Path = True,
@@ -46,7 +47,7 @@ def extract(
 ) -> list:
     """Compute a feature of every clip, in parallel, into a cache on disk.
 
-    The cache is keyed by the bytes of the recording, `config`, `kind`, the augmentation and the versions of what
+    The cache is keyed by the bytes of the recording, `config`, `kind`, `augment`, `embed` and the versions of what
     computes it. Entries are written whole or not at all, so a run that was killed goes on where it was. Any number
     of processes gives the same bits. A cache that cannot be written costs a warning, never a clip.
 
@@ -60,7 +61,9 @@ def extract(
     augment : callable ``augment(y, *, sr, rng) -> y``, optional
         A frozen dataclass such as `sercore.augment.WaveformAugment`, whose ``repr`` is part of the key.
     copies : int
-        With `augment`: augmented copies of each clip, each with draws of its own.
+        Varied copies of each clip, each with draws of its own, by `augment`, or by `embed`, or by both.
+    embed : callable ``embed(feature, rng=None) -> array``, optional
+        What is made of the feature, such as `sercore.models.WhisperSummary`; also known by its ``repr``.
     seed : int
     n_jobs : int
         Processes; -1 is all cores. `joblib.parallel_config` can send the work to a cluster.
@@ -73,7 +76,7 @@ def extract(
     Returns
     -------
     features : list of np.ndarray
-        One a clip; with `augment`, a list of lists: ``features[i][k]`` is copy k of clip i. With
+        One a clip; with `augment` or `copies`, a list of lists: ``features[i][k]`` is copy k of clip i. With
         ``on_error="warn"``, None stands for a clip that cannot be used.
 
     Raises
@@ -91,12 +94,13 @@ def extract(
     if on_error not in ("raise", "warn"):
         raise ConfigError(f"Bad on_error {on_error!r}: expected 'raise' or 'warn'.")
     folder = None if cache is False else Path(settings.cache_dir() if cache is True else cache) / "features"
-    variants = [None] if augment is None else range(copies)
-    title = kind if augment is None else f"{kind}, {copies} copies"
+    varied = augment is not None or copies > 0
+    variants = range(copies) if varied else [None]
+    title = f"{kind}, {copies} copies" if varied else kind
     rows, errors, told = [], [], set()
     # Here as well as in each task: threads of one process share the setting, and none may put it back too early.
     with threadpool_limits(1, user_api="blas"):
-        tasks = (delayed(_row)(path, config, kind, augment, variants, seed, folder) for path in clips["path"])
+        tasks = (delayed(_row)(path, config, kind, augment, embed, variants, seed, folder) for path in clips["path"])
         results = Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
         bar = tqdm(results, total=len(clips), desc=title, unit="clip", disable=not progress)
         for row, error, notes in bar:
@@ -109,10 +113,10 @@ def extract(
         raise AudioError(f"{len(errors)} of {len(clips)} clips cannot be used. The first: {errors[0]}") from errors[0]
     for error in errors:
         logger.warning("Left out: %s", error)
-    return rows if augment is not None else [row[0] for row in rows]
+    return rows if varied else [row[0] for row in rows]
 
 
-def _row(path, config, kind, augment, variants, seed, folder):
+def _row(path, config, kind, augment, embed, variants, seed, folder):
     """Every variant of a clip, or None and the reason; and what is to be told about the cache."""
     row, notes, y = [], [], None
     try:
@@ -121,13 +125,15 @@ def _row(path, config, kind, augment, variants, seed, folder):
             recipe = {"audio": audio, "config": asdict(config), "kind": kind, "versions": _versions()}
             if variant is not None:
                 recipe |= {"augment": repr(augment), "variant": variant, "seed": seed}
+            if embed is not None:
+                recipe |= {"embed": repr(embed)}
             key = hashlib.blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=16).hexdigest()
             entry = folder / key[:2] / f"{key}.npy" if folder else None
             feature = _read(entry, notes) if entry else None
             if feature is None:
                 y = load_audio(path, sr=config.sr) if y is None else y
                 rng = None if variant is None else np.random.default_rng([seed, variant, int(audio[:8], 16)])
-                feature = _computed(y, config, kind, augment, rng)
+                feature = _computed(y, config, kind, augment, embed, rng)
                 if entry:
                     _write(entry, feature, notes)
             row.append(feature)
@@ -144,13 +150,14 @@ def _versions():
     return [FEATURES_VERSION, *(f"{part.name} {part.version}" for part in found)]
 
 
-def _computed(y, config, kind, augment, rng):
+def _computed(y, config, kind, augment, embed, rng):
     # More threads add up a matrix product in another order, which gives other last bits.
     with threadpool_limits(1, user_api="blas"):
         if augment is not None:
             # Trimmed before it is varied: added noise would hide the quiet ends from the trimming after it.
             y = augment(trim(y, config=config), sr=config.sr, rng=rng)
-        return compute(y, config=config, kind=kind)
+        feature = compute(y, config=config, kind=kind)
+        return feature if embed is None else embed(feature, rng)
 
 
 def _digest(array, entry):

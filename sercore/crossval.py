@@ -15,7 +15,17 @@ from sercore.cache import extract
 from sercore.dataset import TrainingSet
 from sercore.errors import ConfigError
 from sercore.evaluate import PROBA_COLUMNS, fit_temperature, on_shared_labels, scores, targets_of
-from sercore.models import MODELS, Ensemble, count_parameters, predict_logits, save_checkpoint
+from sercore.labels import EMOTIONS
+from sercore.models import (
+    MODELS,
+    Ensemble,
+    WhisperSummary,
+    all_options,
+    count_parameters,
+    predict_logits,
+    save_checkpoint,
+    under_heads,
+)
 from sercore.models.transcript_rnn import word_numbers
 from sercore.outliers import fit_outliers
 from sercore.recipes import Recipe
@@ -52,7 +62,8 @@ def prepare(clips: pd.DataFrame, *, recipe: Recipe = Recipe(), progress: bool = 
                 "in the column `statement`; notebook 07 shows how Whisper writes it."
             )
         return Prepared(clips, [word_numbers(text) for text in clips["statement"]])
-    options = {"config": recipe.features, "kind": kind, "progress": progress}
+    embed = embedding_of(recipe)
+    options = {"config": recipe.features, "kind": "log_mel" if embed else kind, "embed": embed, "progress": progress}
     with processes().main_process_first():  # the others then find everything in the cache
         features = extract(clips, on_error="warn", **options)
         usable = [feature is not None for feature in features]
@@ -61,6 +72,13 @@ def prepare(clips: pd.DataFrame, *, recipe: Recipe = Recipe(), progress: bool = 
         if recipe.copies:
             copies = extract(clips, augment=recipe.augment, copies=recipe.copies, **options)
     return Prepared(clips, features, copies)
+
+
+def embedding_of(recipe: Recipe) -> WhisperSummary | None:
+    """Tell what is made of a clip's log-mel before a network of this recipe reads it: None, or Whisper's summary."""
+    if MODELS[recipe.model].kind != "whisper":
+        return None
+    return WhisperSummary(recipe.features, all_options(recipe.model, recipe.model_config)["layers"], recipe.warp)
 
 
 def training_set(prepared: Prepared, rows: np.ndarray, *, recipe: Recipe = Recipe()) -> TrainingSet:
@@ -99,13 +117,17 @@ def train_and_refit(
 
     The first training, which `Recipe.calibrate` can leave out, says how long to train (the whole schedule or, where
     early stopping struck, up to the best epoch), and scores clips that it was not trained on, by the weights of that
-    epoch: the temperature is for these scores. With the network come ``val_logits`` (None without a first training),
-    ``val_uar``, ``epochs``, ``minutes``, ``first_minutes``, and what `FitResult.facts` says.
+    epoch: the temperature is for these scores. With `Recipe.across` there is one for each corpus. With the network come
+    ``val_logits`` (None without a first training), ``val_uar``, ``epochs``, ``minutes``, ``first_minutes``, and what
+    `FitResult.facts` says.
     """
     seed = recipe.train.seed
     facts = {"val_logits": None, "val_uar": None, "first_minutes": 0.0}
     options = {"progress": progress}
-    if recipe.calibrate:
+    rows = _heard(fold)
+    if _is_across(prepared, rows, recipe):
+        facts["val_logits"] = _across(prepared, rows, recipe, run_dir, **options)
+    elif recipe.calibrate:
         first_dir = run_dir and run_dir / f"validation_seed{seed}"
         first = train_fold(prepared, fold, recipe=recipe, run_dir=first_dir, **options)
         scored = first.last
@@ -115,7 +137,6 @@ def train_and_refit(
         facts["val_logits"] = logits_of([scored], prepared, fold.val, recipe=recipe)
         facts["val_uar"] = first.history["val_uar"].max()
         facts["first_minutes"] = first.minutes
-    rows = np.sort(np.concatenate([fold.train, fold.val]))
     second = _fit(prepared, rows, recipe, run_dir=run_dir and run_dir / f"seed{seed}", **options)
     facts |= {"epochs": len(second.history), "minutes": second.minutes}
     return second.model, facts | second.facts
@@ -147,10 +168,48 @@ def logits_of(networks: list[nn.Module], prepared: Prepared, rows: np.ndarray, *
     return predict_logits(model, prepared.at(rows), config=recipe.features)
 
 
-def temperature_of(members: list[tuple[nn.Module, dict]], y_true: np.ndarray) -> float:
-    """Fit the temperature of networks that answer together, on validation clips that none was trained on."""
+def temperature_of(members: list[tuple[nn.Module, dict]], prepared: Prepared, fold: Fold, *, recipe: Recipe) -> float:
+    """Fit the temperature of networks that answer together, on clips that none was trained on.
+
+    These are of validation speakers or, if the recipe says so, of each corpus in turn, by networks of the others: how
+    sure one may be of rooms and microphones that were never met is not learned from those that were. The temperature
+    is then the geometric mean over corpora.
+    """
     logits = [facts["val_logits"] for _, facts in members]
-    return 1.0 if logits[0] is None else fit_temperature(np.mean(logits, axis=0), y_true)
+    if logits[0] is None:
+        return 1.0
+    logits, clips = np.mean(logits, axis=0), prepared.clips
+    if not _is_across(prepared, _heard(fold), recipe):
+        return fit_temperature(logits, targets_of(clips)[fold.val])
+    heard = clips.iloc[_heard(fold)]
+    proba, truth, found = softmax(logits, axis=1), targets_of(heard), []
+    for corpus in heard["corpus"].unique():
+        out = (heard["corpus"] == corpus).to_numpy()
+        trained_on = heard["emotion"][~out].unique()
+        known = out & heard["emotion"].replace({} if "calm" in trained_on else {"calm": "neutral"}).isin(trained_on)
+        scored, target = on_shared_labels(proba[known], truth[known], trained_on=trained_on)
+        found.append(fit_temperature(np.log(scored.clip(min=1e-30)), target))
+    return float(np.exp(np.mean(np.log(found))))
+
+
+def _is_across(prepared, rows, recipe):
+    return recipe.across and prepared.clips["corpus"].iloc[rows].nunique() > 1
+
+
+def _heard(fold):
+    return np.sort(np.concatenate([fold.train, fold.val]))
+
+
+def _across(prepared, rows, recipe, run_dir, **options):
+    """Score the clips of each corpus among some rows by a network that is trained on the others."""
+    corpora, seed = prepared.clips["corpus"].iloc[rows].to_numpy(), recipe.train.seed
+    logits = np.zeros((len(rows), len(EMOTIONS)))
+    for corpus in np.unique(corpora):
+        out = corpora == corpus
+        folder = run_dir and run_dir / f"without_{corpus}_seed{seed}"
+        network = _fit(prepared, rows[~out], recipe, run_dir=folder, **options).model
+        logits[out] = logits_of([network], prepared, rows[out], recipe=recipe)
+    return logits
 
 
 def cross_validate(
@@ -198,7 +257,7 @@ def cross_validate(
     """
     results_dir = results_dir_of(clips, results_dir)
     prepared = prepare(clips, recipe=recipe, progress=progress)
-    clips, targets = prepared.clips, targets_of(prepared.clips)
+    clips = prepared.clips
     runs, rows = runs_dir_of(clips, recipe) / protocol, []
     for fold in folds_of(clips, protocol, recipe=recipe, names=folds):
         run_dir = runs / f"fold{fold.name}"
@@ -208,7 +267,8 @@ def cross_validate(
             groups.append((min(seeds), members))
         for seed, group in groups:
             logits = logits_of([network for network, _ in group], prepared, fold.test, recipe=recipe)
-            proba = softmax(logits / (temperature := temperature_of(group, targets[fold.val])), axis=1)
+            temperature = temperature_of(group, prepared, fold, recipe=recipe)
+            proba = softmax(logits / temperature, axis=1)
             row = {"corpora": corpora_of(clips), "protocol": protocol, "fold": fold.name, "seed": seed}
             row |= {"model": recipe.model, "recipe": recipe.name, "n_members": len(group), "transductive": False}
             row |= _facts_of(group) | _scores_of(clips, proba, fold, protocol)
@@ -283,20 +343,32 @@ def train_final(
     fold = hold_out_validation(clips, n_val_speakers=recipe.n_val_speakers, seed=settings.SEED)
     run_dir = path.with_suffix(".run")
     members = train_members(prepared, fold, recipe=recipe, seeds=seeds, run_dir=run_dir, progress=progress)
-    name, model_config, model = assemble([network for network, _ in members], recipe)
+    networks = [network for network, _ in members]
+    if embedding_of(recipe):
+        name, (model_config, model) = (
+            "whisper_encoder",
+            under_heads(networks, **all_options(recipe.model, recipe.model_config)),
+        )
+    else:
+        name, model_config, model = assemble(networks, recipe)
+    across = _is_across(prepared, _heard(fold), recipe)
+    first_scored = clips["corpus"] if across else clips["speaker"].iloc[fold.val]
     facts = {
         "corpus": corpora_of(clips),
         "train_speakers": sorted(clips["speaker"].unique()),
         "n_train_clips": len(clips),
-        "temperature_from": sorted(clips["speaker"].iloc[fold.val].unique()),
+        "temperature_from": sorted(first_scored.unique()),
         "recipe": recipe.name,
         "seeds": list(seeds),
         **_facts_of(members),
     }
     facts["minutes"] += sum(fact["first_minutes"] for _, fact in members)
-    outliers = None
-    if MODELS[recipe.model].kind == "log_mel":
-        outliers = fit_outliers(prepared.features, clips["speaker"])
+    several = clips["corpus"].nunique() > 1
+    outliers, groups = None, clips["corpus" if several else "speaker"]
+    if embedding_of(recipe):
+        outliers = fit_outliers(extract(clips, config=recipe.features, progress=progress), groups)
+    elif MODELS[recipe.model].kind == "log_mel":
+        outliers = fit_outliers(prepared.features, groups)
     if processes().is_main_process:
         save_checkpoint(
             path,
@@ -304,7 +376,7 @@ def train_final(
             name=name,
             model_config=model_config,
             feature_config=recipe.features,
-            temperature=temperature_of(members, targets_of(clips)[fold.val]),
+            temperature=temperature_of(members, prepared, fold, recipe=recipe),
             info=facts,
             outliers=outliers,
         )

@@ -36,23 +36,23 @@ def sound_of(S_db: np.ndarray) -> np.ndarray:
     return np.concatenate([S_db.mean(axis=1), S_db.std(axis=1), steps_db.mean(axis=1)])
 
 
-def fit_outliers(features: list[np.ndarray], speakers: Sequence) -> Outliers:
-    """Learn the sound of training clips, given as log-mel spectrograms.
+def fit_outliers(features: list[np.ndarray], groups: Sequence) -> Outliers:
+    """Learn the sound of training clips, given as log-mel spectrograms, from speakers or from corpora.
 
-    The limit is found on speakers who are left out in turn; with one speaker alone it is too narrow. After Lee et al.
+    The limit is found on groups that are left out in turn; with one alone it is too narrow. After Lee et al.
     (2018), arXiv:1807.03888, with the spectrum in place of a network's layers, and Ledoit & Wolf (2004),
     doi:10.1016/S0047-259X(03)00096-4.
     """
     sounds = np.stack([sound_of(S_db) for S_db in features])
-    speakers = np.asarray(speakers)
+    groups = np.asarray(groups)
     mean, precision = _gaussian(sounds)
-    n_parts = min(5, len(np.unique(speakers)))
-    parts = GroupKFold(n_parts).split(sounds, groups=speakers) if n_parts > 1 else [(slice(None), slice(None))]
+    n_parts = min(5, len(np.unique(groups)))
+    parts = GroupKFold(n_parts).split(sounds, groups=groups) if n_parts > 1 else [(slice(None), slice(None))]
     distances = np.empty(len(sounds))
     for rest, out in parts:
         distances[out] = _distances(sounds[out], *_gaussian(sounds[rest]))
-    # By speaker, or a corpus of few speakers with many clips, all of them far away, would set the limit alone.
-    limits = [np.quantile(distances[speakers == speaker], WITHIN) for speaker in np.unique(speakers)]
+    # By group, or one of many clips, all of them far away, would set the limit alone.
+    limits = [np.quantile(distances[groups == group], WITHIN) for group in np.unique(groups)]
     return Outliers(mean, precision, float(np.median(limits)))
 
 

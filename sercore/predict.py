@@ -19,7 +19,10 @@ from sercore.labels import EMOTIONS
 from sercore.models import load_checkpoint, predict_logits
 
 #: The shipped networks by name, the default first; their model card lies beside them.
-VARIANTS = {name: Path(__file__).parent / "pretrained" / f"cnn_{name}.safetensors" for name in ("any_voice", "ravdess")}
+VARIANTS = {
+    name.partition("_")[2]: Path(__file__).parent / "pretrained" / f"{name}.safetensors"
+    for name in ("whisper_any_voice", "cnn_ravdess")
+}
 
 #: Speech shorter than this [s] says little; the shortest RAVDESS clip, trimmed, lasts 1.2 s.
 MIN_SPEECH_S = 1.0

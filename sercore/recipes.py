@@ -26,10 +26,10 @@ class Recipe:
     model_config: dict = field(default_factory=dict)
     features: FeatureConfig = FeatureConfig()
     #: How copies of training clips are varied, how many each clip has, and how often one stands in for it.
-    augment: WaveformAugment = WaveformAugment()
+    augment: WaveformAugment | None = WaveformAugment()
     copies: int = 6
     augmented_share: float = 0.5
-    #: Varies every training window anew each epoch, copies too.
+    #: Varies every training window anew each epoch, copies too; copies alone where the network reads no spectrogram.
     warp: SpectrogramWarp | None = None
     #: Of the masks.
     max_bands: int = 8
@@ -39,6 +39,8 @@ class Recipe:
     tempos: tuple = (1.0,)
     #: Train twice a fold, the first time with validation speakers held out, for the temperature.
     calibrate: bool = True
+    #: Find the temperature on corpora left out in turn, not on validation speakers, where there are several.
+    across: bool = False
     train: TrainConfig = TrainConfig()
 
     @property
@@ -46,7 +48,7 @@ class Recipe:
         """Short fingerprint of what is trained, for names of folders; the seed is no part of it."""
         settled = asdict(self.seeded(settings.SEED))
         settled["model_config"] = all_options(self.model, self.model_config)
-        del settled["calibrate"], settled["name"], settled["tempos"]
+        del settled["calibrate"], settled["across"], settled["name"], settled["tempos"]
         return hashlib.blake2b(json.dumps(settled, sort_keys=True).encode(), digest_size=4).hexdigest()
 
     def seeded(self, seed: int) -> "Recipe":
@@ -90,22 +92,27 @@ WHISPER_FEATURES = FeatureConfig(
 DESIGNS = {
     "cnn_transformer": {"train": TrainConfig(epochs=30)},
     "resnet18": {"train": TrainConfig(epochs=20), "model_config": {"pretrained": True}},
-    "whisper_encoder": {
+    "whisper_head": {
         "features": WHISPER_FEATURES,
-        "model_config": {"pretrained": True},
-        "copies": 0,
+        "augment": None,
+        "copies": 6,
+        "augmented_share": 0.8,
         "warp": SpectrogramWarp(
             max_shift_bands=2.5, max_stretch=0.12, equalizer_db=4.0, channel_share=0.3, max_noise_db=-20.0
         ),
-        "train": TrainConfig(epochs=25, lr=1e-3, mixup_alpha=0.3, label_smoothing=0.1),
+        "calibrate": True,
+        "train": TrainConfig(
+            epochs=25, batch_size=128, lr=2e-3, weight_decay=0.05, mixup_alpha=0.3, label_smoothing=0.1
+        ),
     },
     "conv1d": {"tempos": (1.0,)},
     "functionals_svm": {"tempos": (1.0,)},
     "transcript_rnn": {"tempos": (1.0,)},
 }
 #: With several corpora an epoch is longer, and what is learned of their speakers serves nobody else.
-DESIGNS["whisper_encoder", "any_voice"] = DESIGNS["whisper_encoder"] | {
-    "train": replace(DESIGNS["whisper_encoder"]["train"], epochs=8)
+DESIGNS["whisper_head", "any_voice"] = DESIGNS["whisper_head"] | {
+    "across": True,
+    "train": replace(DESIGNS["whisper_head"]["train"], epochs=8),
 }
 #: Few clips make few steps: smaller batches, and a running mean of the weights with a shorter memory.
 SMOKE = {"epochs": 8, "batch_size": 16, "ema_decay": 0.9}
@@ -137,8 +144,8 @@ def recipe_for(name: str = "standard", *, model: str = "cnn", profile: str | Non
     """
     if name not in RECIPES:
         raise ConfigError(f"Bad recipe {name!r}: expected one of {list(RECIPES)}.")
-    if model not in (designs := sorted(set(MODELS) - {"ensemble"})):
-        raise ConfigError(f"Bad model {model!r}: expected one of {designs}; several seeds make an ensemble.")
+    if model not in (designs := sorted(set(MODELS) - {"ensemble", "whisper_encoder"})):
+        raise ConfigError(f"Bad model {model!r}: expected one of {designs}; several seeds answer together.")
     options = (
         {"calibrate": model == "cnn"} | RECIPES[name] | (DESIGNS.get((model, name)) or DESIGNS.get(model, {})) | changes
     )

@@ -16,7 +16,16 @@ from sercore.audio import load_audio
 from sercore.augment import add_babble, add_noise
 from sercore.cache import extract
 from sercore.compare import answers_of, score_shared
-from sercore.crossval import assemble, folds_of, logits_of, prepare, runs_dir_of, temperature_of, train_members
+from sercore.crossval import (
+    assemble,
+    embedding_of,
+    folds_of,
+    logits_of,
+    prepare,
+    runs_dir_of,
+    temperature_of,
+    train_members,
+)
 from sercore.errors import ConfigError
 from sercore.evaluate import bootstrap_interval, expected_calibration_error, scores, targets_of
 from sercore.features import compute
@@ -56,10 +65,10 @@ def noise_robustness(
         run_dir = runs_dir_of(clips, recipe) / protocol / f"fold{fold.name}"
         members = train_members(prepared, fold, recipe=recipe, seeds=seeds, run_dir=run_dir, progress=progress)
         _, _, model = assemble([network for network, _ in members], recipe)
-        temperature, commit = temperature_of(members, targets[fold.val]), members[0][1]["commit"]
+        temperature, commit = temperature_of(members, prepared, fold, recipe=recipe), members[0][1]["commit"]
         tested = clips.iloc[fold.test]
         for i, (noise, snr_db) in enumerate(conditions):
-            how = (noise, snr_db, recipe.features, MODELS[recipe.model].kind)
+            how = (noise, snr_db, recipe.features, MODELS[recipe.model].kind, embedding_of(recipe))
             tasks = (delayed(_in_noise)(*clip, *how) for clip in zip(tested["path"], tested["clip"], strict=True))
             features = Parallel(n_jobs=-1)(tasks)
             proba[i, fold.test] = softmax(predict_logits(model, features, config=recipe.features) / temperature, axis=1)
@@ -73,12 +82,12 @@ def noise_robustness(
     return table
 
 
-def _in_noise(path, clip, noise, snr_db, config, kind):
+def _in_noise(path, clip, noise, snr_db, config, kind, embed):
     y = load_audio(path, sr=config.sr)
     if noise != "none":
         rng = np.random.default_rng(zlib.crc32(clip.encode()))
         y = NOISES[noise](y, sr=config.sr, snr_db=snr_db, rng=rng)
-    return compute(y, config=config, kind=kind)
+    return embed(compute(y, config=config)) if embed else compute(y, config=config, kind=kind)
 
 
 def transfer(

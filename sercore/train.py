@@ -160,7 +160,7 @@ def fit(
     resumed = path is not None and path.exists()
     state = _State({"pretrained": not resumed and model.warm_start()})
     average = AveragedModel(model, multi_avg_fn=_running_mean(config.ema_decay), use_buffers=True)
-    optimizer = torch.optim.AdamW(model.parameter_groups(), lr=config.lr, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     loader = DataLoader(
         train_set,
         batch_size=config.batch_size,
@@ -298,8 +298,7 @@ def _train_epoch(accelerator, model, average, optimizer, loader, config, epoch):
     losses, hits = [], []
     for i, (X, targets) in enumerate(loader):
         for group in optimizer.param_groups:
-            peak = config.lr * group["share"]
-            group["lr"] = one_cycle((epoch - 1) * len(loader) + i, n_steps, peak=peak, warmup=config.warmup)
+            group["lr"] = one_cycle((epoch - 1) * len(loader) + i, n_steps, peak=config.lr, warmup=config.warmup)
         goals = targets
         if config.mixup_alpha:
             goals = nn.functional.one_hot(targets, len(EMOTIONS)).to(X.dtype)

@@ -12,15 +12,17 @@ import torch
 from scipy.special import softmax
 
 from sercore import crossval, train
-from sercore.augment import WaveformAugment
+from sercore.audio import load_audio
+from sercore.augment import SpectrogramWarp, WaveformAugment
 from sercore.corpora import load_corpus, synthetic
 from sercore.crossval import cross_validate, prepare, train_final, train_fold
 from sercore.errors import ConfigError
 from sercore.evaluate import fit_temperature, scores, targets_of
+from sercore.features import compute
 from sercore.labels import EMOTIONS
 from sercore.models import load_checkpoint, predict_logits
 from sercore.models.cnn import CNN
-from sercore.recipes import Recipe, recipe_for
+from sercore.recipes import WHISPER_FEATURES, Recipe, recipe_for
 from sercore.records import SCORE_COLUMNS, read_answers, read_scores
 from sercore.train import TrainConfig
 
@@ -78,6 +80,72 @@ def test_a_network_is_shown_training_clips_alone(clips, runs, monkeypatch):
     ids = np.array([id(feature) for feature in prepared.features])
     assert shown == [set(ids[fold.train]), set(ids[fold.train]) | set(ids[fold.val])]
     assert len(fold.test) == 8 and not shown[1] & set(ids[fold.test])
+
+
+HEAD = Recipe(
+    model="whisper_head", model_config={"layers": 1, "hidden": 8}, across=True, n_val_speakers=1,
+    train=TrainConfig(epochs=2, batch_size=16, mixup_alpha=0.3),
+)  # fmt: skip
+
+
+def summaries(n_corpora=3, n_speakers=2, poisoned=()):
+    """Prepared clips as Whisper might sum them up, eight of each speaker; those in some rows, and their copies, NaN."""
+    rng, n = np.random.default_rng(0), n_corpora * n_speakers * 8
+    row = np.arange(n)
+    clips = pd.DataFrame({"corpus": [f"c{k}" for k in row // (n_speakers * 8)], "speaker": [f"s{k}" for k in row // 8]})
+    clips["emotion"] = np.array(EMOTIONS)[row % 8]
+    clips["clip"], clips["sex"] = [f"clip{k}" for k in row], "female"
+    features = (rng.normal(size=(n, 2, 1_024)) + (row % 8)[:, None, None] / 4).astype(np.float32)
+    features[list(poisoned)] = np.nan
+    clips.loc[list(poisoned), "emotion"] = "angry"
+    return crossval.Prepared(clips, list(features[:, 0]), [[x] for x in features[:, 1]])
+
+
+@pytest.mark.parametrize("protocol", ["leave_one_corpus_out", "corpora_5fold"])
+def test_nothing_of_a_test_clip_enters_weights_scaler_or_temperature(protocol):
+    def learned(poisoned=()):
+        prepared = summaries(poisoned=poisoned)
+        [(network, facts)] = crossval.train_members(prepared, fold, recipe=HEAD, seeds=(0,), progress=False)
+        temperature = crossval.temperature_of([(network, facts)], prepared, fold, recipe=HEAD)
+        return {key: value.double() for key, value in network.state_dict().items()} | {
+            "temperature": torch.tensor(temperature), "epochs": torch.tensor(facts["epochs"]),
+        }  # fmt: skip
+
+    fold = crossval.folds_of(summaries().clips, protocol, recipe=HEAD)[0]
+    clean, poisoned = learned(), learned(fold.test)
+    assert {"scaler.running_mean", "dense.1.weight"} < set(clean)
+    assert all(torch.equal(clean[key], poisoned[key]) for key in clean)
+    touched = learned([fold.train[0]])  # so that the comparison could fail
+    assert not torch.equal(clean["scaler.running_mean"], touched["scaler.running_mean"])
+
+
+def test_a_temperature_across_corpora_is_that_of_corpora_left_out():
+    prepared, rows = summaries(), np.arange(48)
+    fold = crossval.Fold("all", rows[8:], rows[:8], rows[:0])
+    found = []
+    for corpus in ("c0", "c1", "c2"):
+        out = (prepared.clips["corpus"] == corpus).to_numpy()
+        network = crossval._fit(prepared, rows[~out], HEAD, progress=False).model
+        logits = crossval.logits_of([network], prepared, rows[out], recipe=HEAD)
+        found.append(fit_temperature(logits, targets_of(prepared.clips)[out]))
+    members = crossval.train_members(prepared, fold, recipe=HEAD, seeds=(0,), progress=False)
+    together = crossval.temperature_of(members, prepared, fold, recipe=HEAD)
+    assert together == pytest.approx(np.exp(np.mean(np.log(found))), rel=0.01)
+
+
+def test_heads_over_whisper_become_one_network_that_reads_log_mel(clips, runs, tmp_path):
+    recipe = replace(HEAD, model_config={"hidden": 8}, features=WHISPER_FEATURES, augment=None, copies=1, across=False,
+                     n_val_speakers=1, warp=SpectrogramWarp())  # fmt: skip
+    facts = train_final(clips, path := tmp_path / "w.safetensors", recipe=recipe, seeds=(0, 1), progress=False)
+    model, metadata = load_checkpoint(path)
+    assert (metadata["model"], metadata["model_config"]["n_heads"]) == ("whisper_encoder", 2)
+    assert facts["pretrained"] is True and metadata["outliers"] is not None
+    prepared = prepare(clips, recipe=recipe, progress=False)
+    assert prepared.features[0].shape == (3 * 1_024,) and len(prepared.copies[0]) == 1
+    logits = predict_logits(model, [compute(load_audio(clips["path"][3], sr=16_000), config=WHISPER_FEATURES)],
+                            config=WHISPER_FEATURES)  # fmt: skip
+    heads = [predict_logits(head, [prepared.features[3]]) for head in model.heads]
+    np.testing.assert_allclose(logits, np.mean(heads, axis=0), atol=1e-4)
 
 
 def test_a_model_is_given_what_its_kind_reads(clips):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sercore.augment import SpectrogramWarp
 from sercore.errors import ConfigError
 from sercore.features import FeatureConfig, log_mel, to_windows
 from sercore.labels import EMOTIONS
@@ -28,7 +29,14 @@ from sercore.models.resnet18 import ResNet18
 from sercore.models.resnet_blocks import ResNetBlocks
 from sercore.models.transcript_rnn import TranscriptRNN, word_numbers
 from sercore.models.two_channel import TwoChannel
-from sercore.models.whisper_encoder import DECAY, TOP, WEIGHTS, WhisperEncoder
+from sercore.models.whisper_encoder import (
+    WEIGHTS,
+    Encoder,
+    WhisperEncoder,
+    WhisperSummary,
+    pretrained_encoder,
+    under_heads,
+)
 from sercore.recipes import WHISPER_FEATURES
 
 SENTENCES = ("Kids are talking by the door.", "Dogs are sitting by the door.")
@@ -437,27 +445,43 @@ def whisper(tmp_path, monkeypatch):
     """A file such as Whisper's, with numbers of no meaning, where the data lie."""
     monkeypatch.setenv("SERCORE_DATA", str(tmp_path))
     torch.manual_seed(1)
-    weights = {
-        k: v.half() for k, v in WhisperEncoder(layers=4).state_dict().items() if k.split(".")[0] not in ("mix", "head")
-    }
+    weights = {key: value.half() for key, value in Encoder(layers=4).state_dict().items()}
     save_file(weights, tmp_path / WEIGHTS)
-    return weights
+    pretrained_encoder.cache_clear()
+    yield weights
+    pretrained_encoder.cache_clear()
 
 
-def test_the_encoder_starts_from_whisper_and_keeps_what_is_not_tuned(whisper):
-    model = WhisperEncoder(layers=3, tuned=1, pretrained=True)
-    assert model.warm_start() is True
-    assert all(torch.equal(model.state_dict()[k], v.float()) for k, v in whisper.items() if "layers.3." not in k)
-    model.set_stage(0.0)
-    learns = {name.rpartition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
-    assert {name.split(".")[0] for name in learns} == {"", "head", "layers"}
-    assert {name[:8] for name in learns if name.startswith("layers")} == {"layers.2"}
-    groups = model.parameter_groups()
-    assert [group["share"] for group in groups] == pytest.approx([1, TOP, TOP * DECAY, TOP * DECAY**2, TOP * DECAY**3])
-    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+def test_more_layers_than_are_shipped_come_from_the_data_folder(whisper):
+    ours = pretrained_encoder(4).state_dict()
+    assert all(torch.equal(ours[key], value.float()) for key, value in whisper.items())
+    assert not torch.equal(pretrained_encoder(3).conv1.weight, ours["conv1.weight"])  # the shipped ones
+    with pytest.raises(ConfigError, match=f"No 5 layers of Whisper: expected at most 3, or {WEIGHTS} in .*, with 4"):
+        pretrained_encoder(5)
 
 
-def test_without_whispers_weights_the_encoder_says_so(tmp_path, monkeypatch, caplog):
-    monkeypatch.setenv("SERCORE_DATA", str(tmp_path))
-    assert WhisperEncoder(layers=1, pretrained=True).warm_start() is False
-    assert f"NOT from Whisper: no {tmp_path / WEIGHTS}" in caplog.text
+def test_heads_over_the_encoder_answer_as_they_do_over_its_summaries(tmp_path):
+    torch.manual_seed(2)
+    heads = [build_model("whisper_head", hidden=8).eval() for _ in range(2)]
+    S_db = log_mel(np.random.default_rng(0).normal(0, 0.1, 8_000).astype("float32"), sr=16_000, config=WHISPER_FEATURES)
+    summary = WhisperSummary(WHISPER_FEATURES)(S_db)
+    assert summary.shape == (3 * 1_024,)
+    apart = [predict_logits(head, [summary])[0] for head in heads]
+    options, model = under_heads(heads, layers=3, hidden=8, dropout=0.6)
+    together = predict_logits(model, [S_db], config=WHISPER_FEATURES)[0]
+    np.testing.assert_allclose(together, np.mean(apart, axis=0), atol=2e-3)  # its heads are rounded to float16
+    path = save_checkpoint(
+        tmp_path / "w.safetensors", model, name="whisper_encoder", model_config=options, feature_config=WHISPER_FEATURES
+    )
+    assert path.stat().st_size < 2.2 * sum(value.numel() for value in model.state_dict().values())
+    again, _ = load_checkpoint(path)
+    np.testing.assert_array_equal(predict_logits(again, [S_db], config=WHISPER_FEATURES)[0], together)
+
+
+def test_a_summary_is_varied_only_with_draws_and_alike_for_the_same_draws():
+    S_db = log_mel(np.random.default_rng(0).normal(0, 0.1, 8_000).astype("float32"), sr=16_000, config=WHISPER_FEATURES)
+    summary = WhisperSummary(WHISPER_FEATURES, warp=SpectrogramWarp())
+    plain, one, same, other = (summary(S_db, rng) for rng in (None, *map(np.random.default_rng, (0, 0, 1))))
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - plain).max() > 1e-3 and np.abs(one - other).max() > 1e-3
+    np.testing.assert_array_equal(plain, WhisperSummary(WHISPER_FEATURES)(S_db))

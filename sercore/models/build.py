@@ -18,7 +18,7 @@ from sercore.models.resnet_blocks import ResNetBlocks
 from sercore.models.trainable import Trainable
 from sercore.models.transcript_rnn import TranscriptRNN
 from sercore.models.two_channel import TwoChannel
-from sercore.models.whisper_encoder import WhisperEncoder
+from sercore.models.whisper_encoder import WhisperEncoder, WhisperHead
 
 #: Least and most of options that are numbers, 1 to 100,000 if not named here: a checkpoint may claim anything.
 LIMITS = {
@@ -27,6 +27,7 @@ LIMITS = {
     "dropout": (0.0, 0.99),
     "encoder_dropout": (0.0, 0.99),
     "layers": (1, 64),
+    "n_heads": (1, 100),
     "n_members": (1, 100),
     "tempos": (0.25, 4.0),
 }
@@ -68,6 +69,7 @@ MODELS = {
     "cnn_transformer": CNNTransformer,
     "transcript_rnn": TranscriptRNN,
     "functionals_svm": FunctionalsSVM,
+    "whisper_head": WhisperHead,
     "whisper_encoder": WhisperEncoder,
     "ensemble": Ensemble,
 }

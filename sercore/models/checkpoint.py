@@ -36,7 +36,8 @@ def save_checkpoint(
     """Write weights and everything prediction needs into one safetensors file, whole or not at all.
 
     `name` and `model_config` are those of `build_model`; `temperature` divides the logits (Guo et al. 2017,
-    arXiv:1706.04599); `info` is anything JSON holds: what it was trained on, its scores, its licence.
+    arXiv:1706.04599); `info` is anything JSON holds: what it was trained on, its scores, its licence. What float16
+    holds without loss is kept in it.
 
     >>> save_checkpoint("cnn.safetensors", build_model("cnn"), name="cnn")
     """
@@ -50,6 +51,9 @@ def save_checkpoint(
         "info": info or {},
     }
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    for key, value in tensors.items():
+        if value.is_floating_point() and torch.equal(value.half().to(value.dtype), value):
+            tensors[key] = value.half()
     if outliers:
         metadata["outliers_limit"] = outliers.limit
         parts = zip(OUTLIERS, (outliers.mean, outliers.precision), strict=True)

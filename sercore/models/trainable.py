@@ -6,7 +6,7 @@ from typing import Protocol
 class Trainable(Protocol):
     """A network that can be trained, scored and kept; every design says where its answers differ."""
 
-    #: What it reads: a key of `sercore.features.KINDS`, or "words".
+    #: What it reads: a key of `sercore.features.KINDS`, "words", or "whisper", what Whisper's layers made of log-mel.
     kind: str = "log_mel"
     #: It is solved at once, without epochs, by ``fit_closed(X, targets, seed=…)`` for features (n, k) and targets (n,).
     closed: bool = False
@@ -17,7 +17,3 @@ class Trainable(Protocol):
 
     def set_stage(self, progress: float) -> None:
         """Choose the parts that learn after this share of the epochs; called where `warm_start` took weights."""
-
-    def parameter_groups(self) -> list[dict]:
-        """Give the parameters that learn, ``params``, in groups, each with its ``share`` of the learning rate."""
-        return [{"params": list(self.parameters()), "share": 1.0}]

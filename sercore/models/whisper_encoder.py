@@ -1,23 +1,26 @@
 """models.whisper_encoder: the first layers of Whisper's encoder, that have heard 680,000 hours, under a small head."""
 
-import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
-import safetensors.torch
+import numpy as np
+import safetensors
 import torch
 from torch import nn
 
 from sercore import settings
+from sercore.augment import SpectrogramWarp
+from sercore.errors import ConfigError
+from sercore.features import FeatureConfig, to_windows
 from sercore.labels import EMOTIONS
 from sercore.models.trainable import Trainable
 
-logger = logging.getLogger(__name__)
-
-#: Of Whisper *base*: numbers a frame, heads, and frames of position code.
-WIDTH, HEADS, POSITIONS = 512, 8, 1_500
-#: The encoder's first layers, below `settings.data_root`; data/README.md says where they come from.
+#: Of Whisper *base*: numbers a frame, heads of attention, and frames of position code.
+WIDTH, ATTENTION_HEADS, POSITIONS = 512, 8, 1_500
+#: Of these all the layers that are shipped are read; the file, below `settings.data_root`, has one more.
+SHIPPED = Path(__file__).parents[1] / "pretrained" / "whisper_any_voice.safetensors"
 WEIGHTS = "whisper_base_encoder_4_layers.safetensors"
-#: Peak learning rate of the topmost layer, as a share of the head's, and of each layer below as a share of the next.
-TOP, DECAY = 0.1, 0.7
 
 
 class Attention(nn.Module):
@@ -29,7 +32,8 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(WIDTH, WIDTH, bias=False)
 
     def forward(self, x, mask):
-        heads = (part(x).unflatten(2, (HEADS, -1)).transpose(1, 2) for part in (self.q_proj, self.k_proj, self.v_proj))
+        parts = (self.q_proj, self.k_proj, self.v_proj)
+        heads = (part(x).unflatten(2, (ATTENTION_HEADS, -1)).transpose(1, 2) for part in parts)
         y = nn.functional.scaled_dot_product_attention(*heads, attn_mask=mask)  # (n, 8, frames, 64)
         return self.out_proj(y.transpose(1, 2).flatten(2))  # (n, frames, 512)
 
@@ -48,27 +52,20 @@ class EncoderLayer(nn.Module):
         return x + self.fc2(nn.functional.gelu(self.fc1(self.final_layer_norm(x))))
 
 
-class WhisperEncoder(nn.Module, Trainable):
-    """The first layers of Whisper's encoder; their weighted sum, mean and deviation over time, one linear layer.
+class Encoder(nn.Module):
+    """Sum up windows by mean and deviation over time of what each of Whisper's first layers gives, (n, layers * 1024).
 
     It reads `sercore.recipes.WHISPER_FEATURES`. Frames at the end that are as quiet as padding are not attended to, so
-    an answer does not depend on padding, nor on the other clips of a batch. The last `tuned` of its `layers` learn, at
-    rates that fall by `DECAY` a layer from the top; all others stay as they are.
-
-    Radford et al. (2022), arXiv:2212.04356; weights of OpenAI's Whisper base, MIT licence. The sum of layers is that
-    of Yang et al. (2021), "SUPERB", arXiv:2105.01051.
+    a summary does not depend on padding, nor on the other clips of a batch. Radford et al. (2022), arXiv:2212.04356.
     """
 
-    def __init__(self, *, n_mels=80, layers=4, tuned=4, dropout=0.3, pretrained=False):
+    def __init__(self, n_mels=80, layers=3):
         super().__init__()
-        self.tuned, self.pretrained = tuned, pretrained
         self.conv1 = nn.Conv1d(n_mels, WIDTH, 3, padding=1)
         self.conv2 = nn.Conv1d(WIDTH, WIDTH, 3, stride=2, padding=1)
         self.embed_positions = nn.Embedding(POSITIONS, WIDTH)
         self.layers = nn.ModuleList(EncoderLayer() for _ in range(layers))
-        self.mix = nn.Parameter(torch.zeros(layers + 1))
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(2 * WIDTH, len(EMOTIONS))
+        self.requires_grad_(False)
 
     def forward(self, X):
         sounds = (X[:, 0] > X.amin(dim=(1, 2, 3), keepdim=True)[:, 0] + 1e-4).any(dim=1)  # (n, frames)
@@ -80,37 +77,96 @@ class WhisperEncoder(nn.Module, Trainable):
         x = nn.functional.gelu(self.conv2(x)).transpose(1, 2)  # (n, frames/2, 512)
         x = x + self.embed_positions.weight[: x.shape[1]]
         heard = heard[:, 0, ::2]  # (n, frames/2)
-        states = [x]
-        for layer in self.layers:
-            states.append(layer(states[-1], heard[:, None, None]))
-        weights = self.mix.softmax(0)
-        x = sum(w * nn.functional.layer_norm(s, (WIDTH,)) for w, s in zip(weights, states, strict=True))
+        mask = None if heard.all() else heard[:, None, None]
         share = (heard / heard.sum(dim=1, keepdim=True))[:, :, None]  # (n, frames/2, 1), adds up to 1
-        mean = (share * x).sum(dim=1)  # (n, 512)
-        deviation = (share * (x - mean[:, None]).square()).sum(dim=1).clamp(min=1e-6).sqrt()
-        return self.head(self.dropout(torch.cat([mean, deviation], dim=1)))  # (n, 8)
+        sums = []
+        for layer in self.layers:
+            x = layer(x, mask)
+            z = nn.functional.layer_norm(x, (WIDTH,))
+            mean = (share * z).sum(dim=1)  # (n, 512)
+            sums += [mean, (share * (z - mean[:, None]).square()).sum(dim=1).clamp(min=1e-6).sqrt()]
+        return torch.cat(sums, dim=1)
+
+
+class WhisperHead(nn.Module, Trainable):
+    """What is trained: a scaler and two dense layers that turn a summary by `Encoder` into emotions."""
+
+    kind = "whisper"
+
+    def __init__(self, *, layers=3, hidden=256, dropout=0.6):
+        super().__init__()
+        self.scaler = nn.BatchNorm1d(layers * 2 * WIDTH, affine=False)  # learned from training clips alone
+        self.dense = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(layers * 2 * WIDTH, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, len(EMOTIONS)),
+        )
+
+    def forward(self, X):
+        return self.dense(self.scaler(X[:, 0]))  # (n, 8) from (n, 1, layers * 1024)
 
     def warm_start(self):
-        """Load Whisper's weights, if `pretrained`; without their file a warning says that all is trained from scratch."""
-        path = settings.data_root() / WEIGHTS
-        if not self.pretrained:
-            return False
-        if not path.is_file():
-            logger.warning("WhisperEncoder is trained from scratch, NOT from Whisper: no %s.", path)
-            return False
-        own = self.state_dict()
-        self.load_state_dict(own | {k: v for k, v in safetensors.torch.load_file(path).items() if k in own})
+        """Tell that what it reads comes from pretrained layers, which have nothing left to load."""
         return True
 
-    def set_stage(self, progress):
-        """Keep all but the last `tuned` layers and the head as Whisper has them; a resumed run asks for it too."""
-        for part in (self.conv1, self.conv2, self.embed_positions, *self.layers[: len(self.layers) - self.tuned]):
-            part.requires_grad_(False)
 
-    def parameter_groups(self):
-        groups = [{"params": [self.mix, *self.head.parameters()], "share": 1.0}]
-        blocks = [(self.conv1, self.conv2, self.embed_positions), *([layer] for layer in self.layers)]
-        for depth, block in enumerate(reversed(blocks)):
-            params = [p for part in block for p in part.parameters()]
-            groups.append({"params": params, "share": TOP * DECAY**depth})
-        return groups
+class WhisperEncoder(nn.Module, Trainable):
+    """The first layers of Whisper's encoder, as they came, under heads that answer together: what is shipped."""
+
+    def __init__(self, *, n_mels=80, layers=3, n_heads=1, hidden=256, dropout=0.6):
+        super().__init__()
+        self.encoder = Encoder(n_mels, layers)
+        self.heads = nn.ModuleList(WhisperHead(layers=layers, hidden=hidden, dropout=dropout) for _ in range(n_heads))
+
+    def forward(self, X):
+        summary = self.encoder(X)[:, None]
+        return torch.stack([head(summary) for head in self.heads]).mean(dim=0)  # (n, 8)
+
+
+def under_heads(heads: list[WhisperHead], **options) -> tuple[dict, WhisperEncoder]:
+    """Put Whisper's layers under trained heads, whose options are given: options for `build_model`, and the network."""
+    options = options | {"n_heads": len(heads)}
+    model = WhisperEncoder(**options)
+    model.encoder, model.heads = pretrained_encoder(options["layers"]), nn.ModuleList(heads)
+    return options, model.half().float().eval()  # the file is half as large if the heads are rounded, too
+
+
+@lru_cache(maxsize=1)
+def pretrained_encoder(layers: int = 3) -> Encoder:
+    """Read Whisper's first layers from the shipped network or, if there are more than it has, from the data folder."""
+    encoder = Encoder(layers=layers).eval()
+    for path, prefix in ((SHIPPED, "encoder."), (settings.data_root() / WEIGHTS, "")):
+        if not path.is_file():
+            continue
+        with safetensors.safe_open(path, framework="pt") as file:
+            names = {name: prefix + name for name in encoder.state_dict()}
+            if set(names.values()) <= set(file.keys()):
+                encoder.load_state_dict({name: file.get_tensor(key) for name, key in names.items()})
+                return encoder
+    raise ConfigError(
+        f"No {layers} layers of Whisper: expected at most 3, or {WEIGHTS} in {settings.data_root()}, with 4; "
+        "data/README.md says where it comes from."
+    )
+
+
+@dataclass(frozen=True)
+class WhisperSummary:
+    """Sum up a log-mel spectrogram as `Encoder` does, varied by `warp` if there is an `rng`; for `sercore.cache`."""
+
+    config: FeatureConfig
+    layers: int = 3
+    warp: SpectrogramWarp | None = None
+
+    def __call__(self, S_db: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Give the mean over the windows of a clip [shape=(layers * 1024,)]."""
+        config = self.config
+        if rng is not None and self.warp:
+            room = round(S_db.shape[1] * np.expm1(self.warp.max_stretch))  # a slower clip is not to lose its end
+            S_db = np.pad(S_db, ((0, 0), (0, room)), constant_values=config.db_floor)
+            S_db = self.warp(S_db, rng=rng, floor_db=config.db_floor, hop_s=config.hop_length / config.sr)
+            S_db = np.maximum(S_db - S_db.max(), config.db_floor)  # the loudest bin is 0 dB, as of every recording
+        X = torch.from_numpy(to_windows(S_db, config=config))[:, None]
+        with torch.inference_mode():
+            return pretrained_encoder(self.layers)(X).mean(dim=0).numpy()
