@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
+from sklearn.model_selection import GroupKFold
 from torch import nn
 
 from sercore import settings
@@ -16,19 +17,10 @@ from sercore.dataset import TrainingSet
 from sercore.errors import ConfigError
 from sercore.evaluate import PROBA_COLUMNS, fit_temperature, on_shared_labels, scores, targets_of
 from sercore.labels import EMOTIONS
-from sercore.models import (
-    MODELS,
-    Ensemble,
-    WhisperSummary,
-    all_options,
-    count_parameters,
-    predict_logits,
-    save_checkpoint,
-    under_heads,
-)
+from sercore.models import Ensemble, all_options, count_parameters, predict_logits, save_checkpoint, under_heads
 from sercore.models.transcript_rnn import word_numbers
 from sercore.outliers import fit_outliers
-from sercore.recipes import Recipe
+from sercore.recipes import Recipe, recipe_for
 from sercore.records import KEYS, SCORE_COLUMNS, corpora_of, record, results_dir_of
 from sercore.splits import Fold, hold_out_validation, make_folds
 from sercore.train import FitResult, fit, processes
@@ -43,6 +35,8 @@ class Prepared:
     clips: pd.DataFrame
     features: list
     copies: list | None = None
+    #: The same clips as the teacher hears them, if there is one.
+    teacher: "Prepared | None" = None
 
     def at(self, rows: np.ndarray) -> list:
         """Give the features of some rows."""
@@ -54,7 +48,7 @@ def prepare(clips: pd.DataFrame, *, recipe: Recipe = Recipe(), progress: bool = 
 
     Copies are computed for every clip, and used only where it is a training clip.
     """
-    kind, copies = MODELS[recipe.model].kind, None
+    kind, copies = recipe.kind, None
     if kind == "words":
         if missing := clips["statement"].isna().sum():
             raise ConfigError(
@@ -62,8 +56,7 @@ def prepare(clips: pd.DataFrame, *, recipe: Recipe = Recipe(), progress: bool = 
                 "in the column `statement`; notebook 07 shows how Whisper writes it."
             )
         return Prepared(clips, [word_numbers(text) for text in clips["statement"]])
-    embed = embedding_of(recipe)
-    options = {"config": recipe.features, "kind": "log_mel" if embed else kind, "embed": embed, "progress": progress}
+    options = {"config": recipe.features, "kind": kind, "embed": recipe.embed, "progress": progress}
     with processes().main_process_first():  # the others then find everything in the cache
         features = extract(clips, on_error="warn", **options)
         usable = [feature is not None for feature in features]
@@ -71,14 +64,31 @@ def prepare(clips: pd.DataFrame, *, recipe: Recipe = Recipe(), progress: bool = 
         features = [feature for feature in features if feature is not None]
         if recipe.copies:
             copies = extract(clips, augment=recipe.augment, copies=recipe.copies, **options)
-    return Prepared(clips, features, copies)
+    teacher = prepare(clips, recipe=teacher_of(recipe, clips), progress=progress) if recipe.teacher else None
+    return Prepared(clips, features, copies, teacher)
 
 
-def embedding_of(recipe: Recipe) -> WhisperSummary | None:
-    """Tell what is made of a clip's log-mel before a network of this recipe reads it: None, or Whisper's summary."""
-    if MODELS[recipe.model].kind != "whisper":
+def teacher_of(recipe: Recipe, clips: pd.DataFrame) -> Recipe:
+    """Give the recipe of a teacher: for several corpora, or for one."""
+    name = "any_voice" if clips["corpus"].nunique() > 1 else "standard"
+    return replace(recipe_for(name, model=recipe.teacher), calibrate=False, across=False).seeded(recipe.train.seed)
+
+
+def taught(prepared: Prepared, rows: np.ndarray, *, recipe: Recipe) -> np.ndarray | None:
+    """Give what a student is to learn of training clips (n, 8): the mean of the label and of its teacher's answer.
+
+    The teacher is trained on these clips alone, and in five parts, so that it answers on speakers that it has not met:
+    of those it knows by heart it would only repeat the label. Hinton et al. (2015), arXiv:1503.02531.
+    """
+    if not recipe.teacher:
         return None
-    return WhisperSummary(recipe.features, all_options(recipe.model, recipe.model_config)["layers"], recipe.warp)
+    teacher, clips = teacher_of(recipe, prepared.clips), prepared.clips.iloc[rows]
+    goals, speakers = np.eye(len(EMOTIONS))[targets_of(clips)], clips["speaker"]
+    for known, met in GroupKFold(min(5, speakers.nunique())).split(rows, groups=speakers):
+        network = _fit(prepared.teacher, rows[known], teacher, progress=False).model
+        answers = softmax(logits_of([network], prepared.teacher, rows[met], recipe=teacher), axis=1)
+        goals[met] = (goals[met] + answers) / 2
+    return goals
 
 
 def training_set(prepared: Prepared, rows: np.ndarray, *, recipe: Recipe = Recipe()) -> TrainingSet:
@@ -94,6 +104,7 @@ def training_set(prepared: Prepared, rows: np.ndarray, *, recipe: Recipe = Recip
         max_bands=recipe.max_bands,
         max_frames=recipe.max_frames,
         groups=pd.factorize(clips["corpus"])[0] if clips["corpus"].nunique() > 1 else None,
+        goals=taught(prepared, rows, recipe=recipe),
         seed=recipe.train.seed,
     )
 
@@ -344,11 +355,9 @@ def train_final(
     run_dir = path.with_suffix(".run")
     members = train_members(prepared, fold, recipe=recipe, seeds=seeds, run_dir=run_dir, progress=progress)
     networks = [network for network, _ in members]
-    if embedding_of(recipe):
-        name, (model_config, model) = (
-            "whisper_encoder",
-            under_heads(networks, **all_options(recipe.model, recipe.model_config)),
-        )
+    if recipe.embed:
+        options = all_options(recipe.model, recipe.model_config)
+        name, (model_config, model) = "whisper_encoder", under_heads(networks, **options)
     else:
         name, model_config, model = assemble(networks, recipe)
     across = _is_across(prepared, _heard(fold), recipe)
@@ -363,12 +372,10 @@ def train_final(
         **_facts_of(members),
     }
     facts["minutes"] += sum(fact["first_minutes"] for _, fact in members)
-    several = clips["corpus"].nunique() > 1
-    outliers, groups = None, clips["corpus" if several else "speaker"]
-    if embedding_of(recipe):
-        outliers = fit_outliers(extract(clips, config=recipe.features, progress=progress), groups)
-    elif MODELS[recipe.model].kind == "log_mel":
-        outliers = fit_outliers(prepared.features, groups)
+    outliers = None
+    if recipe.kind == "log_mel":
+        heard = extract(clips, config=recipe.features, progress=progress) if recipe.embed else prepared.features
+        outliers = fit_outliers(heard, clips["corpus" if clips["corpus"].nunique() > 1 else "speaker"])
     if processes().is_main_process:
         save_checkpoint(
             path,

@@ -17,7 +17,8 @@ class TrainingSet(Dataset):
     What an item looks like depends on `seed`, the epoch and the number of its draw alone, so that a resumed run sees
     what an uninterrupted one would have seen. `copies` are lists of augmented features of each clip, one of which
     stands in for the clip as often as `augmented_share` says; `warp` is a `sercore.augment.SpectrogramWarp`;
-    `groups` are the clips' corpora, for the balance of `EpochSampler`.
+    `groups` are the clips' corpora, for the balance of `EpochSampler`; `goals` (n, 8) are probabilities to learn in place
+    of the targets, as a teacher gives them.
     """
 
     def __init__(
@@ -32,11 +33,13 @@ class TrainingSet(Dataset):
         max_bands: int = 8,
         max_frames: int = 20,
         groups: Sequence[int] | None = None,
+        goals: np.ndarray | None = None,
         seed: int = 0,
     ):
         self.windows = [to_windows(S_db, config=config) for S_db in features]
         self.copies = [[to_windows(S_db, config=config) for S_db in row] for row in copies] if copies else None
         self.targets = np.asarray(targets)
+        self.goals = None if goals is None else torch.from_numpy(np.asarray(goals, dtype=np.float32))
         self.groups = None if groups is None else np.asarray(groups)
         self.config, self.augmented_share, self.warp = config, augmented_share, warp
         self.max_bands, self.max_frames = max_bands, max_frames
@@ -45,8 +48,8 @@ class TrainingSet(Dataset):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, i: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give draw ``i[1]`` of clip ``i[0]``: X [shape=(1, n_mels, n_frames)], or (1, k) of a vector, and its target."""
+    def __getitem__(self, i: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+        """Give draw ``i[1]`` of clip ``i[0]``: X [shape=(1, n_mels, n_frames)], or (1, k) of a vector, its target, its goal."""
         position, draw = i
         rng = np.random.default_rng([self.seed, self.epoch, draw])
         windows = self.windows[position]
@@ -57,7 +60,8 @@ class TrainingSet(Dataset):
             if self.warp:
                 X = self._warped(X, rng)
             X = mask_spectrogram(X, rng=rng, max_bands=self.max_bands, max_frames=self.max_frames)
-        return torch.from_numpy(X)[None], torch.tensor(int(self.targets[position]))
+        item = torch.from_numpy(X)[None], torch.tensor(int(self.targets[position]))
+        return item if self.goals is None else (*item, self.goals[position])
 
     def _warped(self, X, rng):
         center, scale = self.config.db_center, self.config.db_scale

@@ -8,7 +8,7 @@ from sercore import settings
 from sercore.augment import SpectrogramWarp, WaveformAugment
 from sercore.errors import ConfigError
 from sercore.features import FeatureConfig
-from sercore.models import MODELS, all_options
+from sercore.models import MODELS, WhisperSummary, all_options
 from sercore.train import TrainConfig
 
 #: Test-time augmentation: a clip as it is, a tenth slower and a tenth faster, as far as a warp goes in training.
@@ -35,6 +35,8 @@ class Recipe:
     max_bands: int = 8
     max_frames: int = 20
     n_val_speakers: int = 4
+    #: Design whose answers are learned besides the labels, as `sercore.crossval.taught` says.
+    teacher: str | None = None
     #: At which a clip is scored, as `sercore.models.Ensemble` says.
     tempos: tuple = (1.0,)
     #: Train twice a fold, the first time with validation speakers held out, for the temperature.
@@ -49,7 +51,21 @@ class Recipe:
         settled = asdict(self.seeded(settings.SEED))
         settled["model_config"] = all_options(self.model, self.model_config)
         del settled["calibrate"], settled["across"], settled["name"], settled["tempos"]
+        if not self.teacher:  # as before there were any, so that older runs are found
+            del settled["teacher"]
         return hashlib.blake2b(json.dumps(settled, sort_keys=True).encode(), digest_size=4).hexdigest()
+
+    @property
+    def kind(self) -> str:
+        """Feature that is computed of a clip: a key of `sercore.features.KINDS`, or "words"."""
+        return "log_mel" if self.embed else MODELS[self.model].kind
+
+    @property
+    def embed(self) -> WhisperSummary | None:
+        """What is made of that feature before the network reads it."""
+        if MODELS[self.model].kind != "whisper":
+            return None
+        return WhisperSummary(self.features, all_options(self.model, self.model_config)["layers"], self.warp)
 
     def seeded(self, seed: int) -> "Recipe":
         """Give the same recipe with another seed."""
@@ -74,6 +90,12 @@ RECIPES = {
             max_gain_db=3.0, equalizer_db=6.0, channel_share=0.4, max_shift_bands=3.0, max_stretch=0.15
         ),
     },
+}
+RECIPES["small"] = RECIPES["any_voice"] | {
+    "warp": SpectrogramWarp(),
+    "train": TrainConfig(epochs=60, label_smoothing=0.0),
+    "calibrate": False,
+    "teacher": "whisper_head",
 }
 #: Whisper's own front end, but for the level: its loudest bin is 0 dB, so that no gain of a recorder changes an answer.
 WHISPER_FEATURES = FeatureConfig(

@@ -18,7 +18,6 @@ from sercore.cache import extract
 from sercore.compare import answers_of, score_shared
 from sercore.crossval import (
     assemble,
-    embedding_of,
     folds_of,
     logits_of,
     prepare,
@@ -30,7 +29,7 @@ from sercore.errors import ConfigError
 from sercore.evaluate import bootstrap_interval, expected_calibration_error, scores, targets_of
 from sercore.features import compute
 from sercore.labels import EMOTIONS
-from sercore.models import MODELS, load_checkpoint, predict_logits
+from sercore.models import load_checkpoint, predict_logits
 from sercore.recipes import Recipe
 from sercore.records import KEYS, corpora_of, record, results_dir_of
 from sercore.splits import Fold
@@ -68,7 +67,7 @@ def noise_robustness(
         temperature, commit = temperature_of(members, prepared, fold, recipe=recipe), members[0][1]["commit"]
         tested = clips.iloc[fold.test]
         for i, (noise, snr_db) in enumerate(conditions):
-            how = (noise, snr_db, recipe.features, MODELS[recipe.model].kind, embedding_of(recipe))
+            how = (noise, snr_db, recipe.features, recipe.kind, recipe.embed)
             tasks = (delayed(_in_noise)(*clip, *how) for clip in zip(tested["path"], tested["clip"], strict=True))
             features = Parallel(n_jobs=-1)(tasks)
             proba[i, fold.test] = softmax(predict_logits(model, features, config=recipe.features) / temperature, axis=1)
@@ -87,7 +86,8 @@ def _in_noise(path, clip, noise, snr_db, config, kind, embed):
     if noise != "none":
         rng = np.random.default_rng(zlib.crc32(clip.encode()))
         y = NOISES[noise](y, sr=config.sr, snr_db=snr_db, rng=rng)
-    return embed(compute(y, config=config)) if embed else compute(y, config=config, kind=kind)
+    feature = compute(y, config=config, kind=kind)
+    return embed(feature) if embed else feature
 
 
 def transfer(

@@ -296,12 +296,12 @@ def _train_epoch(accelerator, model, average, optimizer, loader, config, epoch):
     criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
     n_steps = len(loader) * config.epochs
     losses, hits = [], []
-    for i, (X, targets) in enumerate(loader):
+    for i, (X, targets, *taught) in enumerate(loader):
         for group in optimizer.param_groups:
             group["lr"] = one_cycle((epoch - 1) * len(loader) + i, n_steps, peak=config.lr, warmup=config.warmup)
-        goals = targets
+        [goals] = taught or [targets]
         if config.mixup_alpha:
-            goals = nn.functional.one_hot(targets, len(EMOTIONS)).to(X.dtype)
+            [goals] = taught or [nn.functional.one_hot(targets, len(EMOTIONS)).to(X.dtype)]
             X, goals = mixup(X, goals, rng=rng, alpha=config.mixup_alpha)
         with accelerator.autocast():
             logits = model(X)
@@ -334,9 +334,10 @@ def _fingerprint(name, options, config, feature_config, train_set, val_features,
     """What must be the same for a run to be the same run."""
     copies = [copy for row in train_set.copies or [] for copy in row]
     groups = [] if train_set.groups is None else [train_set.groups]
+    goals = [] if train_set.goals is None else [train_set.goals.numpy()]
     validation = [*val_features, np.asarray(val_targets)] if val_features else []
     data = hashlib.blake2b(digest_size=8)
-    for array in (*train_set.windows, *copies, train_set.targets, *groups, *validation):
+    for array in (*train_set.windows, *copies, train_set.targets, *groups, *goals, *validation):
         data.update(f"{array.shape}".encode() + array.tobytes())
     run = {
         "model": name,

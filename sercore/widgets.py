@@ -42,8 +42,8 @@ LIVE_HOP_S, LIVE_WINDOWS = 1.0, 60
 ACCEPT = ",".join(["audio/*", *sorted(SUFFIXES)])
 #: What a visitor chooses from: the shipped networks, and what each is meant for.
 CHOICE = (
-    ("Any voice: for recordings of your own; trained on three corpora in two languages", "any_voice"),
-    ("RAVDESS: for clips of RAVDESS and its like; on these it is right more often", "ravdess"),
+    ("Any voice: for recordings of your own; trained on four corpora in three languages", "any_voice"),
+    ("RAVDESS: the CNN of the notebooks, which knows RAVDESS alone", "ravdess"),
 )
 
 _HERE = Path(__file__).parent

@@ -88,6 +88,9 @@ HEAD = Recipe(
 )  # fmt: skip
 
 
+STUDENT = replace(SMALL, teacher="whisper_head", calibrate=False, train=replace(SMALL.train, epochs=1))
+
+
 def summaries(n_corpora=3, n_speakers=2, poisoned=()):
     """Prepared clips as Whisper might sum them up, eight of each speaker; those in some rows, and their copies, NaN."""
     rng, n = np.random.default_rng(0), n_corpora * n_speakers * 8
@@ -107,9 +110,7 @@ def test_nothing_of_a_test_clip_enters_weights_scaler_or_temperature(protocol):
         prepared = summaries(poisoned=poisoned)
         [(network, facts)] = crossval.train_members(prepared, fold, recipe=HEAD, seeds=(0,), progress=False)
         temperature = crossval.temperature_of([(network, facts)], prepared, fold, recipe=HEAD)
-        return {key: value.double() for key, value in network.state_dict().items()} | {
-            "temperature": torch.tensor(temperature), "epochs": torch.tensor(facts["epochs"]),
-        }  # fmt: skip
+        return network.state_dict() | {"temperature": torch.tensor(temperature)}
 
     fold = crossval.folds_of(summaries().clips, protocol, recipe=HEAD)[0]
     clean, poisoned = learned(), learned(fold.test)
@@ -117,6 +118,28 @@ def test_nothing_of_a_test_clip_enters_weights_scaler_or_temperature(protocol):
     assert all(torch.equal(clean[key], poisoned[key]) for key in clean)
     touched = learned([fold.train[0]])  # so that the comparison could fail
     assert not torch.equal(clean["scaler.running_mean"], touched["scaler.running_mean"])
+
+
+def test_nothing_of_a_test_clip_enters_teacher_or_student(monkeypatch):
+    def learned(poisoned=()):
+        teacher = summaries(poisoned=poisoned)
+        features = [np.full((64, 40), S.mean(), dtype=np.float32) for S in summaries(poisoned=poisoned).features]
+        prepared = crossval.Prepared(teacher.clips, features, teacher=teacher)
+        goals = crossval.taught(prepared, fold.train, recipe=STUDENT)
+        [(network, _)] = crossval.train_members(prepared, fold, recipe=STUDENT, seeds=(0,), progress=False)
+        return goals, network.state_dict()
+
+    monkeypatch.setattr(crossval, "teacher_of", lambda recipe, clips: replace(HEAD, across=False, calibrate=False))
+    fold = crossval.folds_of(summaries().clips, "leave_one_corpus_out", recipe=STUDENT)[0]
+    (goals, clean), (again, poisoned) = learned(), learned(fold.test)
+    np.testing.assert_array_equal(goals, again)
+    assert all(torch.equal(clean[key], poisoned[key]) for key in clean)
+    labels = targets_of(summaries().clips)[fold.train]
+    assert (
+        goals.argmax(axis=1) == labels
+    ).all() and goals.max() < 1  # the teacher has a say, and the label the last word
+    np.testing.assert_allclose(goals.sum(axis=1), 1, atol=1e-6)
+    assert not np.array_equal(learned([fold.train[0]])[0], goals, equal_nan=True)
 
 
 def test_a_temperature_across_corpora_is_that_of_corpora_left_out():
@@ -326,7 +349,10 @@ def test_recipes_go_by_name_and_designs_have_their_needs():
     assert recipe_for("warped", model="conv1d", profile="full").tempos == (1.0,)
     assert recipe_for("any_voice", profile="full").features.level == "clip"
     assert recipe_for("warped", profile="smoke").train.epochs == 8
-    with pytest.raises(ConfigError, match=r"Bad recipe 'house': expected one of \['standard', 'warped', 'any_voice'\]"):
+    head, abroad = (recipe_for(name, model="whisper_head", profile="full") for name in ("standard", "any_voice"))
+    assert (head.kind, head.embed.layers, head.across, abroad.across) == ("log_mel", 3, False, True)
+    assert standard.embed is None and recipe_for("small").teacher == "whisper_head"
+    with pytest.raises(ConfigError, match=r"Bad recipe 'house': expected one of \['standard', 'warped', 'any_voice',"):
         recipe_for("house")
     with pytest.raises(ConfigError, match=r"Bad model 'ensemble': expected one of \['cnn', 'cnn_basic'"):
         recipe_for(model="ensemble")
@@ -337,7 +363,7 @@ def test_the_key_is_of_what_is_trained_and_of_nothing_else():
     same = replace(standard.seeded(5), calibrate=False, tempos=(0.9, 1.0), name="mine")
     spelled_out = replace(standard, model_config={"widths": (16, 32, 64, 128), "excite": True})
     others = [replace(standard, copies=0), replace(standard, model_config={"excite": False})]
-    assert same.key == spelled_out.key == standard.key
+    assert same.key == spelled_out.key == standard.key == "7aac027a"
     assert standard.key not in [other.key for other in [*others, recipe_for("warped", profile="full")]]
 
 

@@ -152,7 +152,7 @@ def test_what_is_called_important_is_missed_sooner_than_random_cells(shipped):
 def test_areas_of_drawn_clips_are_kept_by_network_and_corpus(shipped, five_speakers, tmp_path):
     clips = load_corpus("synthetic", five_speakers)
     [row] = deletion_areas(clips, shipped, n_clips=3, results_dir=tmp_path).to_dict("records")
-    assert (row["network"], row["corpora"], row["n_clips"]) == ("cnn_any_voice", "synthetic", 3)
+    assert (row["network"], row["corpora"], row["n_clips"]) == ("whisper_any_voice", "synthetic", 3)
     assert 0 < row["area"] < 1 and 0 < row["area_random"] < 1 and row["n_better"] in range(4)
     assert deletion_areas(clips, shipped, n_clips=3, results_dir=tmp_path)["area"].item() == pytest.approx(row["area"])
     assert len((tmp_path / "deletion.csv").read_text().splitlines()) == 2

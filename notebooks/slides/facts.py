@@ -49,6 +49,7 @@ LEAK = {"recipe": "standard", "seed": settings.SEED, "n_members": 1, "transducti
 JOINED = pd.DataFrame({"corpus": ["emodb", "ravdess", "tess"]})
 HEARD = pd.DataFrame({"corpus": ["emodb", "nemo", "ravdess", "tess"]})
 TITLES = {"emodb": "EMO-DB", "ravdess": "RAVDESS", "tess": "TESS"}
+ALL_TITLES = {"emodb": "EMO-DB", "nemo": "nEMO", "ravdess": "RAVDESS", "tess": "TESS"}
 #: Which emotions lie high and low on a dimension (Russell 1980, doi:10.1037/h0077714); the others are left out.
 DIMENSIONS = {
     "arousal": (("angry", "fearful", "happy", "surprised"), ("sad", "neutral", "calm")),
@@ -80,7 +81,7 @@ def facts(results_dir: str | Path | None = None) -> dict:
         _transfer,
         _left_out,
         _same_corpora,
-        _encoder,
+        _whisper,
         _deletion,
     ):
         try:
@@ -306,25 +307,29 @@ def _joined_answers(results, corpora=JOINED, **where):
 
 def _left_out(clips, results):
     where = {"protocol": "leave_one_corpus_out", "model": "cnn", "recipe": "any_voice"}
-    tested, proba = _joined_answers(results, n_members=3, **where)
+    answers = _joined_answers(results, n_members=3, **where)
     singles = read_scores(JOINED, results_dir=results, n_members=1, **where).groupby("fold")["uar"]
+    known, _ = _by_corpus("any", *answers, TITLES, left_out=True)
+    return known | {f"any_{name}_one": singles.mean()[name] for name in TITLES}
+
+
+def _by_corpus(prefix, tested, proba, titles, *, left_out):
+    """Score answers by corpus: facts whose names begin with a prefix, and a table."""
     known, rows = {}, []
-    for name, title in TITLES.items():
+    for name, title in titles.items():
         here = (tested["corpus"] == name).to_numpy()
-        trained_on = tuple(tested.loc[~here, "emotion"].unique())
+        trained_on = tuple(tested.loc[~here, "emotion"].unique()) if left_out else EMOTIONS
         row = score_shared(tested[here], proba[here], trained_on=trained_on)
-        known |= {f"any_{name}": row["uar"], f"any_{name}_low": row["low"], f"any_{name}_high": row["high"]}
-        known |= {f"any_{name}_one": singles.mean()[name], f"any_{name}_third": row["surest_third"]}
-        known |= {f"any_{name}_min": singles.min()[name], f"any_{name}_max": singles.max()[name]}
+        parts = {"": "uar", "_low": "low", "_high": "high", "_ece": "ece", "_third": "surest_third"}
+        known |= {f"{prefix}_{name}{part}": row[column] for part, column in parts.items()}
         for dimension, share in _dimensions(tested[here], proba[here], trained_on).items():
-            known[f"any_{name}_{dimension}"] = share
-        others = " and ".join(other for other in TITLES.values() if other != title)
+            known[f"{prefix}_{name}_{dimension}"] = share
         interval = "" if np.isnan(row["low"]) else f" ({_interval(row['low'], row['high'])})"
-        rows.append([title, others, row["n_emotions"], f"**{row['uar']:.3f}**{interval}", f"{row['ece']:.3f}",
+        rows.append([title, row["n_emotions"], f"**{row['uar']:.3f}**{interval}", f"{row['ece']:.3f}",
                      f"{100 * row['surest_third']:.0f} %", f"{row['top_label']}, {100 * row['top_share']:.0f} %"])  # fmt: skip
-    columns = ["tested on", "trained on", "emotions", "UAR (95 % interval over speakers)", "calibration error",
+    columns = ["tested on", "emotions", "UAR (95 % interval over speakers)", "calibration error",
                "most confident third right", "most frequent answer"]  # fmt: skip
-    return known | {"left_out": pd.DataFrame(rows, columns=columns)}
+    return known, pd.DataFrame(rows, columns=columns)
 
 
 def _dimensions(clips, proba, trained_on):
@@ -347,29 +352,31 @@ def _same_corpora(clips, results):
     return known
 
 
-def _encoder(clips, results):
-    """Lay out what Whisper's layers are worth on unseen speakers, of corpora in training and of one left out."""
-    where = {"model": "whisper_encoder", "n_members": 1}
-    recorded = over_folds(read_scores(clips, results_dir=results, recipe="standard", **where))["uar"]
-    known = {"heard": recorded["mean"], "heard_sd": recorded["std"]}
-    where |= {"recipe": "any_voice", "seed": 0}
-    second = read_scores(HEARD, results_dir=results, protocol="leave_one_corpus_out", **where | {"seed": 1})
-    known |= {f"second_{row.fold}": row.uar for row in second.itertuples()}
-    answers = {
-        p: _joined_answers(results, HEARD, protocol=p, **where) for p in ("corpora_5fold", "leave_one_corpus_out")
-    }
-    for name in HEARD["corpus"]:
-        for part, (tested, proba) in zip(("among", "without"), answers.values(), strict=True):
-            here = (tested["corpus"] == name).to_numpy()
-            others = EMOTIONS if part == "among" else tuple(tested.loc[~here, "emotion"].unique())
-            row = score_shared(tested[here], proba[here], trained_on=others)
-            known |= {
-                f"{part}_{name}": row["uar"],
-                f"{part}_{name}_low": row["low"],
-                f"{part}_{name}_high": row["high"],
-            }
-            known |= {f"{part}_{name}_ece": row["ece"], f"{part}_{name}_third": row["surest_third"]}
-    return known
+def _whisper(clips, results):
+    """Lay out what heads over Whisper's layers reach: on RAVDESS alone, among four corpora, and on one left out."""
+    known, head = {}, {"model": "whisper_head", "recipe": "standard"}
+    for prefix, where in {
+        "head_one": head | {"n_members": 1},
+        "head": head | {"n_members": 3},
+        "tuned": {"model": "whisper_encoder", "recipe": "standard", "n_members": 1},
+    }.items():
+        recorded = over_folds(read_scores(clips, results_dir=results, **where))["uar"]
+        known |= {prefix: recorded["mean"], f"{prefix}_sd": recorded["std"]}
+    known["head_low"], known["head_high"] = bootstrap_interval(*read_answers(clips, results_dir=results, n_members=3, **head))
+    for prefix, protocol in {"among": "corpora_5fold", "without": "leave_one_corpus_out"}.items():
+        where = {"protocol": protocol, "model": "whisper_head", "recipe": "any_voice"}
+        answers = _joined_answers(results, HEARD, n_members=3, **where)
+        scored, known[f"{prefix}_corpora"] = _by_corpus(prefix, *answers, ALL_TITLES, left_out=prefix == "without")
+        singles = read_scores(HEARD, results_dir=results, n_members=1, **where)
+        if prefix == "without":
+            singles = singles.groupby("fold")["uar"]
+            known |= {f"without_{name}_one": singles.mean()[name] for name in ALL_TITLES}
+            known |= {f"without_{name}_min": singles.min()[name] for name in ALL_TITLES}
+            known |= {f"without_{name}_max": singles.max()[name] for name in ALL_TITLES}
+        known |= scored
+    path = VARIANTS["any_voice"]
+    n_numbers = sum(value.numel() for value in load_checkpoint(path)[0].state_dict().values())
+    return known | {"whisper_mb": path.stat().st_size / 1e6, "whisper_millions": n_numbers / 1e6}
 
 
 def _deletion(clips, results):
