@@ -51,7 +51,7 @@ Csv = Annotated[Path | None, _option("Also write the table here, in full precisi
 Seeds = Annotated[str, _option("Numbers with commas between, such as 0,1,2.")]
 Some = Annotated[str | None, _option("Names with commas between. Default: all.")]
 Epochs = Annotated[int | None, _option("Default: the documented recipe's; few on synthetic speech.")]
-Name = Annotated[str, _option("standard, warped or any_voice.", "--recipe")]
+Name = Annotated[str, _option("standard, warped, any_voice or small.", "--recipe")]
 Model = Annotated[str, _option("cnn, or another design: see notebook 07.")]
 
 
