@@ -12,6 +12,7 @@ from sercore.models.whisper_encoder import WhisperEncoder
 CASES = {name: (name, {}) for name in MODELS if name != "ensemble"} | {
     "cnn without excitation": ("cnn", {"excite": False}),
     "cnn_basic of MFCC": ("cnn_basic", {"input": "mfcc"}),
+    "ensemble of heads": ("ensemble", {"member": "whisper_head", "n_members": 2, "hidden": 8}),
     "ensemble at two tempos": ("ensemble", {"n_members": 2, "widths": (16, 32, 32), "tempos": (0.9, 1.0)}),
 }
 #: Lengths of input that are not the usual one, where there may be others.
