@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load, save
 
 from sercore.models import MODELS, Trainable, build_model
-from sercore.models.whisper_encoder import WhisperEncoder
+from sercore.models.whisper_encoder import WhisperEncoder, WhisperHead
 
 #: A design with options that change its way through the data.
 CASES = {name: (name, {}) for name in MODELS if name != "ensemble"} | {
@@ -89,5 +89,5 @@ def test_weights_survive_safetensors_in_a_fresh_network(case):
 
 def test_what_a_run_asks_of_a_network_is_answered(model):
     assert Trainable in type(model).__mro__ and model.kind in LENGTHS
-    assert model.warm_start() is (model.kind == "whisper")  # of the others none, unless asked for
+    assert model.warm_start() is isinstance(model, WhisperHead)  # of the others none, unless asked for
     model.set_stage(0.0)
