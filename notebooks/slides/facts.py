@@ -362,7 +362,9 @@ def _whisper(clips, results):
     }.items():
         recorded = over_folds(read_scores(clips, results_dir=results, **where))["uar"]
         known |= {prefix: recorded["mean"], f"{prefix}_sd": recorded["std"]}
-    known["head_low"], known["head_high"] = bootstrap_interval(*read_answers(clips, results_dir=results, n_members=3, **head))
+    known["head_low"], known["head_high"] = bootstrap_interval(
+        *read_answers(clips, results_dir=results, n_members=3, **head)
+    )
     for prefix, protocol in {"among": "corpora_5fold", "without": "leave_one_corpus_out"}.items():
         where = {"protocol": protocol, "model": "whisper_head", "recipe": "any_voice"}
         answers = _joined_answers(results, HEARD, n_members=3, **where)

@@ -168,5 +168,6 @@ class WhisperSummary:
             S_db = self.warp(S_db, rng=rng, floor_db=config.db_floor, hop_s=config.hop_length / config.sr)
             S_db = np.maximum(S_db - S_db.max(), config.db_floor)  # the loudest bin is 0 dB, as of every recording
         X = torch.from_numpy(to_windows(S_db, config=config))[:, None]
+        encoder = pretrained_encoder(self.layers)  # outside, or its weights would be fit for inference alone
         with torch.inference_mode():
-            return pretrained_encoder(self.layers)(X).mean(dim=0).numpy()
+            return encoder(X).mean(dim=0).numpy()
