@@ -49,7 +49,8 @@ def extract(
 
     The cache is keyed by the bytes of the recording, `config`, `kind`, `augment`, `embed` and the versions of what
     computes it. Entries are written whole or not at all, so a run that was killed goes on where it was. Any number
-    of processes gives the same bits. A cache that cannot be written costs a warning, never a clip.
+    of processes gives the same bits (last bits apart, where torch computes an `embed`). A cache that cannot be written
+    costs a warning, never a clip.
 
     Parameters
     ----------

@@ -16,15 +16,7 @@ from sercore.audio import load_audio
 from sercore.augment import add_babble, add_noise
 from sercore.cache import extract
 from sercore.compare import answers_of, score_shared
-from sercore.crossval import (
-    assemble,
-    folds_of,
-    logits_of,
-    prepare,
-    runs_dir_of,
-    temperature_of,
-    train_members,
-)
+from sercore.crossval import assemble, folds_of, logits_of, prepare, runs_dir_of, temperature_of, train_members
 from sercore.errors import ConfigError
 from sercore.evaluate import bootstrap_interval, expected_calibration_error, scores, targets_of
 from sercore.features import compute

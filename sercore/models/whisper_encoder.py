@@ -129,7 +129,8 @@ def under_heads(heads: list[WhisperHead], **options) -> tuple[dict, WhisperEncod
     """Put Whisper's layers under trained heads, whose options are given: options for `build_model`, and the network."""
     options = options | {"n_heads": len(heads)}
     model = WhisperEncoder(**options)
-    model.encoder, model.heads = pretrained_encoder(options["layers"]), nn.ModuleList(heads)
+    model.encoder.load_state_dict(pretrained_encoder(options["layers"]).state_dict())
+    model.heads = nn.ModuleList(heads)
     return options, model.half().float().eval()  # the file is half as large if the heads are rounded, too
 
 
