@@ -56,14 +56,15 @@ def prepare(clips: pd.DataFrame, *, recipe: Recipe = Recipe(), progress: bool = 
                 "in the column `statement`; notebook 07 shows how Whisper writes it."
             )
         return Prepared(clips, [word_numbers(text) for text in clips["statement"]])
-    options = {"config": recipe.features, "kind": kind, "embed": recipe.embed, "progress": progress}
+    options = {"config": recipe.features, "kind": kind, "progress": progress}
+    embed = recipe.embed and replace(recipe.embed, warp=None)  # one entry in the cache, whatever the copies are
     with processes().main_process_first():  # the others then find everything in the cache
-        features = extract(clips, on_error="warn", **options)
+        features = extract(clips, embed=embed, on_error="warn", **options)
         usable = [feature is not None for feature in features]
         clips = clips[usable].reset_index(drop=True)
         features = [feature for feature in features if feature is not None]
         if recipe.copies:
-            copies = extract(clips, augment=recipe.augment, copies=recipe.copies, **options)
+            copies = extract(clips, augment=recipe.augment, embed=recipe.embed, copies=recipe.copies, **options)
     teacher = prepare(clips, recipe=teacher_of(recipe, clips), progress=progress) if recipe.teacher else None
     return Prepared(clips, features, copies, teacher)
 

@@ -101,6 +101,7 @@ def explain(predictor: Predictor, recording: Recording, *, emotion: str | None =
     weights = np.zeros((n_mels, n_frames + 1), dtype=np.float32)
     # With so few points, the middles of equal steps come nearer to the sum than captum's default, Gauss-Legendre.
     options = {"n_steps": N_STEPS, "method": "riemann_middle", "target": EMOTIONS.index(emotion)}
+    options["internal_batch_size"] = 1  # all steps at once take half a gigabyte with Whisper's layers
     silence = (config.db_floor - config.db_center) / config.db_scale
     was_training = model.training
     model.eval()

@@ -253,6 +253,12 @@ def prediction_row(file: str, prediction: Prediction) -> dict:
     return row | {"duration_s": prediction.duration_s, "warnings": words, "error": ""}
 
 
+def kept(checkpoint: str | Path = "any_voice") -> Predictor:
+    """Give the predictor of a checkpoint: loaded once, shared by all who ask, and loaded anew when its file changes."""
+    path = _file_of(checkpoint)
+    return _kept(path, path.stat().st_mtime_ns if path.is_file() else None)
+
+
 @lru_cache(maxsize=4)
 def _kept(checkpoint, changed_ns):
     return Predictor(checkpoint)
@@ -277,6 +283,4 @@ def predict_emotion(recording: Recording, *, checkpoint: str | Path = "any_voice
     >>> predict_emotion("clip.wav").confidence  # doctest: +SKIP
     0.83
     """
-    path = _file_of(checkpoint)
-    changed_ns = path.stat().st_mtime_ns if path.is_file() else None
-    return _kept(path, changed_ns).predict(recording)
+    return kept(checkpoint).predict(recording)

@@ -26,7 +26,7 @@ from sercore.errors import AudioError, ConfigError, SerError, SilenceError
 from sercore.explain import explain
 from sercore.features import log_mel
 from sercore.labels import COLORS
-from sercore.predict import COLUMNS, MAX_CLIP_S, MIN_CONFIDENCE, TIMES, Prediction, Predictor, prediction_row
+from sercore.predict import COLUMNS, MAX_CLIP_S, MIN_CONFIDENCE, TIMES, Prediction, kept, prediction_row
 
 #: Largest recording [MB] that is taken, unless `build_demo` is told otherwise.
 MAX_UPLOAD_MB = 30
@@ -190,7 +190,7 @@ class Demo(widgets.VBox):
         self._max_mb, self._max_clips = max_upload_mb, max_clips
         self._rows, self._kept_bytes, self._n_spoken = [], deque(), 0
         self.live = Live()
-        self._answer_by(predictor or Predictor(), predictor.checkpoint.stem if predictor else CHOICE[0][1])
+        self._answer_by(predictor or kept(), predictor.checkpoint.stem if predictor else CHOICE[0][1])
         self.variant = widgets.RadioButtons(options=CHOICE, description="Model:")
         self.variant.layout.display = "none" if predictor else ""
         hint = _PIECES.hint(max_upload_mb, find_spec("av"))
@@ -284,7 +284,7 @@ class Demo(widgets.VBox):
         self.live.forget(predictor)
 
     def _on_variant(self, change):
-        self._answer_by(Predictor(change["new"]), change["new"])
+        self._answer_by(kept(change["new"]), change["new"])
         self._say(f"From now on {change['new']} answers.")
 
     def _on_recording(self, change):

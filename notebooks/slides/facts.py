@@ -382,8 +382,8 @@ def _whisper(clips, results):
 
 
 def _deletion(clips, results):
-    rows = []
-    for row in read_table(clips, "deletion", results_dir=results).itertuples():
+    table, rows = read_table(clips, "deletion", results_dir=results), []
+    for row in table[table["network"].isin([path.stem for path in VARIANTS.values()])].itertuples():
         rows.append([f"`{row.network}`", row.n_clips, f"{row.area:.2f}", f"{row.area_random:.2f}", row.n_better])
     columns = ["network", "clips", "most important cells first", "cells at random", "clips where the first is smaller"]
     return {"deletion": pd.DataFrame(rows, columns=columns)}

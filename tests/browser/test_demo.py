@@ -128,7 +128,7 @@ def test_what_the_microphone_hears_gets_the_label_of_the_file(window, place, cli
 
 
 def test_a_visitor_chooses_the_network_that_answers(window, place, clip):
-    names = {"ravdess": "RAVDESS: for clips", "any_voice": "Any voice: for recordings"}
+    names = {"ravdess": "RAVDESS: the CNN", "any_voice": "Any voice: for recordings"}
     for n, (network, words) in enumerate(names.items(), 1):
         window.get_by_role("radio", name=words).check()
         window.get_by_text(f"From now on {network} answers.").wait_for()
