@@ -1,6 +1,5 @@
 """cache: features of many clips, computed in parallel and kept on disk, checked when they are read."""
 
-import errno
 import hashlib
 import io
 import json
@@ -19,15 +18,13 @@ from tqdm.auto import tqdm
 
 from sercore import settings
 from sercore.audio import load_audio
-from sercore.errors import AudioError, ConfigError
+from sercore.errors import OF_THE_PATH, AudioError, ConfigError
 from sercore.features import FEATURES_VERSION, FeatureConfig, compute, trim
 
 logger = logging.getLogger(__name__)
 
 #: What decodes, resamples, computes and varies: another version may give other numbers.
 _PACKAGES = ("soundfile", "av", "soxr", "librosa", "audiomentations")
-#: Errors of a recording's path; any other, such as too many open files, is the machine's and stops the run.
-_OF_THE_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP}
 _DIGEST_BYTES = 16
 
 
@@ -139,7 +136,7 @@ def _row(path, config, kind, augment, embed, variants, seed, folder):
                     _write(entry, feature, notes)
             row.append(feature)
     except (AudioError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in _OF_THE_PATH:
+        if isinstance(error, OSError) and error.errno not in OF_THE_PATH:
             raise
         return [None] * len(variants), AudioError(f"{path}: {error}"), notes
     return row, None, notes

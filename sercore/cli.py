@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -119,19 +120,7 @@ def _recorded(table, options):
 
 def _write(table, csv):
     if csv:
-        settings.write_atomic(csv, table.to_csv(index=False).encode())
-
-
-def _audio_files(paths):
-    from sercore.audio import SUFFIXES
-
-    files = []
-    for path in paths:
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        if not inside:
-            raise ConfigError(f"No audio in folder {path}: expected files such as .wav, .flac, .ogg or .mp3.")
-        files += inside
-    return files
+        settings.write_atomic(csv, table.to_csv(index=False).encode("utf-8", "surrogateescape"))
 
 
 @app.callback()
@@ -140,6 +129,9 @@ def main(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
 ):
     """Recognise emotions in speech; train, and measure on unseen speakers. Errors exit with code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name need not be UTF-8
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
     logging.getLogger("sercore").setLevel(logging.INFO if verbose else logging.NOTSET)
 
@@ -162,22 +154,39 @@ def sample(file: Path, emotion: str | None = None, speaker: int = 1):
 
 @app.command()
 def predict(
-    files_or_folders: list[Path],
+    files_or_folders: Annotated[list[Path] | None, typer.Argument()] = None,
     checkpoint: Checkpoint = "any_voice",
-    csv: Csv = None,
+    csv: Annotated[
+        Path | None, _option("Write rows here as they come; JSON Lines if it ends in .jsonl.", "--csv")
+    ] = None,
     as_json: Annotated[bool, _option("Print full-precision JSON.", "--json")] = False,
+    files_from: Annotated[str | None, _option("A file that lists recordings, one a line; - is standard input.")] = None,
+    jobs: Annotated[int | None, _option("Processes. Default: one a core from nine files on.")] = None,
+    resume: Annotated[bool, _option("Go on where a killed run with this --csv was.", "--resume")] = False,
 ):
     """Recognise the emotion of each clip, in per cent. Exits with code 1 if any could not be used."""
-    files = _audio_files(files_or_folders)
-    table = _predictor(checkpoint).predict_files(files).assign(file=[str(file) for file in files])
+    import pandas as pd
+
+    from sercore import batch
+
+    if resume and not csv:
+        raise ConfigError("Bad --resume: expected --csv with the table of the run that was killed.")
+    say = partial(typer.echo, err=True)
+    files = batch.list_files([*(files_or_folders or ()), *batch.read_list(files_from)], tell=say)
+    predictor = _predictor(checkpoint)
+    table = batch.Table(csv, resume=resume) if csv else None
+    rows, n_bad, n_before = batch.recognise(predictor, files, table=table, jobs=jobs, keep=as_json, tell=say)
     if as_json:
-        typer.echo(json.dumps([row.dropna().to_dict() for _, row in table.iterrows()], indent=1))
-    else:
-        remarks = table["error"].where(table["error"] != "", table["warnings"])
-        short = table[["file", "label", "confidence", *EMOTIONS]]
+        typer.echo(json.dumps(rows, indent=1))
+    elif rows:
+        remarks = pd.Series([row.get("error") or row["warnings"] for row in rows])
+        short = pd.DataFrame(rows, columns=["file", "label", "confidence", *EMOTIONS])
         _show(short.assign(remarks=remarks.str.ljust(remarks.str.len().max())))
-    _write(table, csv)
-    raise typer.Exit(int((table["error"] != "").any()))
+    if len(files) > 1 or table:
+        before = f", {n_before} were there" if n_before else ""
+        where = f" in {csv}" if csv else ""
+        say(f"{len(files) - n_before - n_bad} answered by {predictor.name}, {n_bad} not{before}{where}.")
+    raise typer.Exit(int(n_bad > 0))
 
 
 @app.command()
@@ -216,7 +225,10 @@ def evaluate(
     include_seen: Annotated[bool, typer.Option("--include-seen")] = False,
 ):
     """Score a checkpoint (file or name) on speakers it was not trained on."""
+    import pandas as pd
+
     from sercore import evaluate as room
+    from sercore.predict import COLUMNS
 
     predictor, clips = _predictor(checkpoint), _load(corpus, root)
     name, info = predictor.checkpoint.name, predictor.metadata["info"]
@@ -232,7 +244,7 @@ def evaluate(
         n_seen = clips["speaker"][seen].nunique()
         typer.echo(f"{name} was (or may have been) trained on {n_seen} of these speakers: {verdict}")
     clips = clips if include_seen else clips[~seen]
-    table = predictor.predict_files(clips["path"])
+    table = pd.DataFrame(predictor.predict_files(clips["path"]), columns=COLUMNS)
     usable = (table["error"] == "").to_numpy()
     clips, proba = clips[usable].reset_index(drop=True), table.loc[usable, list(EMOTIONS)].to_numpy(float)
     targets = room.targets_of(clips)

@@ -1,5 +1,10 @@
 """errors: what can go wrong, in a few names, each message saying what was met, where, and what was expected."""
 
+import errno
+
+#: Numbers of `OSError` that speak of a recording's path; all others, such as a full disk, are the machine's, never a clip's.
+OF_THE_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP}
+
 
 class SerError(Exception):
     """Root of every error that sercore raises on purpose."""

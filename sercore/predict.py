@@ -1,6 +1,7 @@
 """predict: from a recording to an emotion, its probability, and what to distrust."""
 
-from collections.abc import Iterable
+import numbers
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,11 +10,23 @@ from typing import BinaryIO, NamedTuple
 import librosa
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from scipy.special import softmax
 
 from sercore import __version__
-from sercore.audio import check_waveform, describe_audio, level_dbfs, load_audio, resample, trim_silence
-from sercore.errors import AudioError, ConfigError, SilenceError
+from sercore.audio import (
+    check_waveform,
+    cut_pauses,
+    level_dbfs,
+    load_audio,
+    resample,
+    stream_audio,
+    trim_silence,
+    windows_of,
+)  # fmt: skip
+from sercore.decoder import converted
+from sercore.errors import OF_THE_PATH, AudioError, ConfigError
 from sercore.features import compute
 from sercore.labels import EMOTIONS
 from sercore.models import load_checkpoint, predict_logits
@@ -38,7 +51,7 @@ MIN_DYNAMIC_DB = 6.0
 MIN_CONFIDENCE = 0.5
 
 #: Columns of `Predictor.predict_files` and of `Predictor.timeline`.
-COLUMNS = ["file", "label", "confidence", *EMOTIONS, "duration_s", "warnings", "error"]
+COLUMNS = ["file", "network", "label", "confidence", *EMOTIONS, "duration_s", "warnings", "error"]
 TIMES = ["start_s", "end_s", "label", "confidence", *EMOTIONS]
 
 Recording = str | Path | BinaryIO | tuple[np.ndarray, int]
@@ -119,7 +132,10 @@ class Predictor:
         'happy'
         """
         y = self.load(recording)
-        feature = compute(y, config=self.config, kind=self.model.kind)
+        # What does not fit the network's window is heard in several, and pauses would vote.
+        fits = len(trim_silence(y)) <= self.config.window_s * self.config.sr
+        speech = y if fits else cut_pauses(y, sr=self.config.sr)
+        feature = compute(speech, config=self.config, kind=self.model.kind)
         proba = self._probabilities(feature)
         outliers = self.metadata["outliers"]
         distance = outliers(feature) if outliers else 0.0
@@ -127,30 +143,56 @@ class Predictor:
             label=EMOTIONS[int(proba.argmax())],
             confidence=float(proba.max()),
             probabilities=dict(zip(EMOTIONS, map(float, proba), strict=True)),
-            warnings=_doubts(y, self.config.sr, proba, distance),
+            warnings=_doubts(speech, self.config.sr, proba, distance),
             duration_s=len(y) / self.config.sr,
             network=self.name,
         )
 
     def load(self, recording: Recording) -> np.ndarray:
         """Bring a recording to the waveform (n_samples,), at `config.sr`, that the features are computed from."""
-        if isinstance(recording, tuple):
-            y, sr = recording
-            return resample(check_waveform(y), sr, self.config.sr)
-        return load_audio(recording, sr=self.config.sr)
+        if not isinstance(recording, tuple):
+            return load_audio(_file(recording), sr=self.config.sr)
+        y, sr = _waveform(recording)
+        return resample(check_waveform(y), sr, self.config.sr)
 
-    def predict_files(self, paths: Iterable[str | Path]) -> pd.DataFrame:
-        """Recognise many clips, a row each; one that cannot be used gets its error, and the others their emotions.
+    def predict_files(self, paths: Iterable[str | Path], *, jobs: int = 1) -> Iterator[dict]:
+        """Recognise many clips, and give a row for each as it comes, in their order: ``pd.DataFrame(rows, columns=COLUMNS)``.
 
-        Columns: ``file, label, confidence``, one for each emotion, ``duration_s, warnings, error``.
+        A clip that cannot be used gets its ``error``, and the others their emotions. `jobs` processes share the work (-1:
+        one a core); then even a decoder that dies takes no other clip along.
         """
-        rows = []
-        for path in paths:
+        paths = [Path(path) for path in paths]
+        if jobs == 1:
+            yield from (self._row(path) for path in paths)
+            return
+        while paths:
+            n_done = 0
             try:
-                rows.append(prediction_row(Path(path).name, self.predict(path)))
-            except AudioError as error:
-                rows.append({"file": Path(path).name, "error": str(error)})
-        return pd.DataFrame(rows, columns=COLUMNS)
+                for row in _in_processes(self.checkpoint, paths, jobs):
+                    n_done += 1
+                    yield row
+                return
+            except TerminatedWorkerError:  # one of these killed its process: each gets another, and no neighbour
+                suspects, paths = paths[n_done : n_done + 8], paths[n_done + 8 :]
+            for path in suspects:
+                try:
+                    yield from _in_processes(self.checkpoint, [path], 2)
+                except TerminatedWorkerError:
+                    yield _failed(
+                        path,
+                        self.name,
+                        f"Decoder died on {path.name}: expected a whole recording{converted(path.name)}.",
+                    )
+
+    def _row(self, path):
+        try:
+            return prediction_row(path, self.predict(path))
+        except AudioError as error:
+            return _failed(path, self.name, str(error))
+        except OSError as error:
+            if error.errno not in OF_THE_PATH:
+                raise
+            return _failed(path, self.name, f"Cannot open {path.name}: {error.strerror}.")
 
     def timeline(self, recording: Recording, *, window_s: float | None = None, hop_s: float = 1.0) -> pd.DataFrame:
         """Follow the emotion through a long recording, one window at a time.
@@ -181,33 +223,20 @@ class Predictor:
         window_s = self.config.window_s if window_s is None else window_s
         if not (window_s > 0 and hop_s > 0):
             raise AudioError(f"Bad window_s {window_s} or hop_s {hop_s}: expected seconds above 0.")
+        sr, rows = self.config.sr, []
         if isinstance(recording, tuple):
-            duration_s = len(recording[0]) / recording[1]
+            y, given_sr = _waveform(recording)
+            blocks = [resample(np.asarray(y, dtype=np.float32), given_sr, sr)]
         else:
-            duration_s = describe_audio(recording).duration_s
-        starts = hop_s * np.arange(1 + int(np.ceil(max(duration_s - window_s, 0.0) / hop_s)))
-        rows = []
-        for start_s in starts[starts < duration_s]:
-            row = {"start_s": start_s, "end_s": min(start_s + window_s, duration_s), "label": "silence"}
-            y = self._part(recording, start_s, window_s)
-            if y is not None:
+            blocks = stream_audio(_file(recording), sr=sr)
+        for start_s, y in windows_of(blocks, sr=sr, window_s=window_s, hop_s=hop_s):
+            row = {"start_s": start_s, "end_s": start_s + len(y) / sr, "label": "silence"}
+            if level_dbfs(y - y.mean()) >= MIN_LEVEL_DBFS:
                 proba = self._probabilities(compute(y, config=self.config, kind=self.model.kind))
                 row |= {"label": EMOTIONS[int(proba.argmax())], "confidence": proba.max()}
                 row |= dict(zip(EMOTIONS, proba, strict=True))
             rows.append(row)
         return pd.DataFrame(rows, columns=TIMES)
-
-    def _part(self, recording, start_s, window_s):
-        """One window of a recording, or None if it is silent."""
-        try:
-            if isinstance(recording, tuple):
-                y, sr = recording
-                y = self.load((y[round(start_s * sr) : round((start_s + window_s) * sr)], sr))
-            else:
-                y = load_audio(recording, sr=self.config.sr, offset_s=start_s, duration_s=window_s)
-        except SilenceError:
-            return None
-        return y if level_dbfs(y) >= MIN_LEVEL_DBFS else None
 
     def _probabilities(self, feature):
         logits = predict_logits(self.model, [feature], config=self.config)[0].astype(float)
@@ -246,11 +275,41 @@ def _doubts(y, sr, proba, distance):
     return tuple(Doubt(code, text) for code, text in doubts.items())
 
 
-def prediction_row(file: str, prediction: Prediction) -> dict:
+def prediction_row(file: str | Path, prediction: Prediction) -> dict:
     """Lay the prediction of a clip of this name out as a row, as `Predictor.predict_files` does."""
-    row = {"file": file, "label": prediction.label, "confidence": prediction.confidence, **prediction.probabilities}
-    words = " ".join(doubt.text for doubt in prediction.warnings)
-    return row | {"duration_s": prediction.duration_s, "warnings": words, "error": ""}
+    row = {"file": str(file), "network": prediction.network, "label": prediction.label}
+    row |= {"confidence": prediction.confidence, **prediction.probabilities, "duration_s": prediction.duration_s}
+    return row | {"warnings": " ".join(doubt.text for doubt in prediction.warnings), "error": ""}
+
+
+def _failed(path, network, reason):
+    return {"file": str(path), "network": network, "error": reason}
+
+
+def _in_processes(checkpoint, paths, jobs):
+    return Parallel(n_jobs=jobs, return_as="generator", batch_size=1)(delayed(_ask)(checkpoint, p) for p in paths)
+
+
+def _ask(checkpoint, path):
+    return kept(checkpoint)._row(path)
+
+
+def _file(recording):
+    if isinstance(recording, str | Path) or hasattr(recording, "read"):
+        return recording
+    kind = type(recording).__name__
+    raise AudioError(f"Bad recording of type {kind}: expected a path, an open binary file, or a tuple (y, sr).")
+
+
+def _waveform(recording):
+    y, sr = recording if len(recording) == 2 else (None, None)
+    if isinstance(y, numbers.Real) and np.ndim(sr):
+        raise AudioError("Bad recording: got (sr, y), expected a tuple (y, sr), the waveform first.")
+    if not np.ndim(y) or not isinstance(sr, numbers.Real) or isinstance(sr, bool) or sr != int(sr):
+        raise AudioError(
+            f"Bad recording: expected a tuple (y, sr) of a waveform and its rate [Hz], got {recording!r:.60}."
+        )
+    return y, int(sr)
 
 
 def kept(checkpoint: str | Path = "any_voice") -> Predictor:

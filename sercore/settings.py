@@ -82,8 +82,11 @@ def device() -> str:
 
 def write_atomic(path: str | Path, data: bytes) -> Path:
     """Write bytes so that a reader, or a kill, meets the old file or the new one and nothing between."""
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # what a link names is written, and the link stays
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():  # a pipe or a device
+        path.write_bytes(data)
+        return path
     part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         part.write_bytes(data)

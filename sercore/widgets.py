@@ -21,7 +21,8 @@ from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
 from sercore import plots
-from sercore.audio import MAX_SR, MIN_SR, SUFFIXES
+from sercore.audio import MAX_SR, MIN_SR
+from sercore.decoder import SUFFIXES
 from sercore.errors import AudioError, ConfigError, SerError, SilenceError
 from sercore.explain import explain
 from sercore.features import log_mel
@@ -38,7 +39,6 @@ TIMELINE_S, MAX_WINDOWS = 5.0, 120
 MAX_RECORDING_S = 120
 #: Live, an answer is given every so many seconds, and the last so many answers are shown.
 LIVE_HOP_S, LIVE_WINDOWS = 1.0, 60
-#: What the file dialog offers: by type, and by suffix where a system does not know the type.
 ACCEPT = ",".join(["audio/*", *sorted(SUFFIXES)])
 #: What a visitor chooses from: the shipped networks, and what each is meant for.
 CHOICE = (
@@ -211,7 +211,7 @@ class Demo(widgets.VBox):
     @property
     def clips(self) -> pd.DataFrame:
         """All recordings of the session: the columns of `Predictor.predict_files`, and the ``model`` that answered."""
-        return pd.DataFrame(self._rows, columns=["file", "model", *COLUMNS[1:]])
+        return pd.DataFrame(self._rows, columns=["file", "model", *COLUMNS[2:]])
 
     def add(self, name: str, content: bytes) -> Prediction | None:
         """Predict one recording and show its card, as if it had been uploaded; None if it cannot be used."""

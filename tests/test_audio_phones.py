@@ -8,7 +8,7 @@ import pytest
 import soundfile as sf
 import soxr
 
-from sercore.audio import AudioInfo, describe_audio, load_audio
+from sercore.audio import AudioInfo, describe_audio, load_audio, stream_audio
 from sercore.corpora import synthetic
 from sercore.errors import AudioError, SilenceError
 from sercore.predict import Predictor
@@ -41,9 +41,9 @@ def speech():
     return np.concatenate([synthetic.synthesize(emotion, speaker=4) for emotion in ("happy", "sad", "angry")])
 
 
-def encode(y, kind, codec, sr, *, channels=1, pipe=False, video=False, **options):
+def encode(y, kind, codec, sr, *, channels=1, bit_rate=None, pipe=False, video=False, **options):
     """Write a waveform at 16 kHz as a recorder would."""
-    layout = {1: "mono", 2: "stereo"}[channels]
+    layout = {1: "mono", 2: "stereo", 8: "7.1"}[channels]
     buffer = Pipe() if pipe else io.BytesIO()
     with av.open(buffer, "w", format=kind, options=options) as container:
         if video:
@@ -51,13 +51,15 @@ def encode(y, kind, codec, sr, *, channels=1, pipe=False, video=False, **options
             picture.width = picture.height = 64
             picture.pix_fmt = "yuv420p"
         sound = container.add_stream(codec, rate=sr, layout=layout) if codec else None
+        if bit_rate:
+            sound.bit_rate = bit_rate
         if video:
             for _ in range(40):  # four seconds, longer than the sound
                 container.mux(picture.encode(av.VideoFrame(64, 64, "yuv420p")))
             container.mux(picture.encode(None))
         if sound:
             y = np.atleast_2d(soxr.resample(y, SR, sr).T).repeat(channels if y.ndim == 1 else 1, axis=0)
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(y, dtype=np.float32), "fltp", layout)
+            frame = av.AudioFrame.from_ndarray(y.T.reshape(1, -1).astype(np.float32), "flt", layout)
             frame.sample_rate, frame.pts = sr, 0
             size = sound.codec_context.frame_size or 1024
             pieces = av.AudioResampler(sound.codec_context.format, layout, sr, frame_size=size)
@@ -132,7 +134,7 @@ def test_of_a_film_the_sound_is_taken(kind, voice):
 
 def test_too_much_is_refused_before_it_is_decoded(voice, monkeypatch):
     data = encode(voice, "mp4", "aac", 48_000)
-    monkeypatch.setattr("sercore.audio._PhoneRecording.read", lambda *args: pytest.fail("decoded"))
+    monkeypatch.setattr("sercore.decoder._Track.read", lambda *args: pytest.fail("decoded"))
     with pytest.raises(AudioError, match="Too long: upload lasts 2 s, expected at most 1 s"):
         load_audio(io.BytesIO(data), max_duration_s=1)
 
@@ -159,7 +161,9 @@ def test_a_stream_cut_short_is_decoded_as_far_as_it_goes(speech):
     "head", [b"\0\0\0\x20ftypM4A ", b"\x1aE\xdf\xa3", b"\xff\xf1\x60\x40"], ids=["m4a", "webm", "aac"]
 )
 def test_garbage_is_refused(head):
-    with pytest.raises(AudioError, match=r"(Cannot read|No sound in) upload: expected a (whole M4A|sound track)"):
+    with pytest.raises(
+        AudioError, match=r"(Cannot read|No sound in) upload: expected a (whole M4A|whole WebM|sound track)"
+    ):
         load_audio(io.BytesIO(head + bytes(range(256)) * 40))
 
 
@@ -181,7 +185,9 @@ def test_a_playlist_is_never_followed(tmp_path, voice):
     sf.write(tmp_path / "secret.wav", voice, SR)
     path = tmp_path / "list.m3u8"
     path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{tmp_path}/secret.wav\n#EXT-X-ENDLIST\n")
-    with pytest.raises(AudioError, match=r"Cannot read list\.m3u8: expected audio .*Format not recognised"):
+    with pytest.raises(
+        AudioError, match=r"Cannot read list\.m3u8: expected audio, .*its first bytes are those of no format"
+    ):
         load_audio(path)
 
 
@@ -194,3 +200,68 @@ def test_without_pyav_the_error_says_what_to_install(kind, voice, tmp_path, monk
         load_audio(path)
     for words in ('pip install "sercore[decoder]"', "pip install av", "ffmpeg -i memo.m4a converted.wav"):
         assert words in str(caught.value)
+
+
+#: What else phones, recorders and messengers write.
+OTHERS = {
+    "AMR": ("amr", "libopencore_amrnb", 8_000, {"bit_rate": 12_200}),
+    "WMA": ("asf", "wmav2", 16_000, {"bit_rate": 32_000}),
+    "ALAC in CAF": ("caf", "alac", 44_100, {}),
+    "G.722 in WAV": ("wav", "g722", 16_000, {}),
+    "AVI": ("avi", "libmp3lame", 44_100, {}),
+    "TS": ("mpegts", "aac", 48_000, {}),
+    "3GP": ("3gp", "aac", 16_000, {}),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_recorders_are_heard_as_well(kind, speech):
+    container, codec, sr, options = OTHERS[kind]
+    y = load_audio(io.BytesIO(encode(speech, container, codec, sr, **options)))
+    assert len(y) == pytest.approx(len(speech), abs=0.15 * SR)
+    assert likeness(y, speech, reach=2_000) > 0.85
+
+
+def test_raw_aac_under_a_tag_is_no_mp3(speech):
+    tagged = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + encode(speech, "adts", "aac", SR)
+    assert describe_audio(io.BytesIO(tagged)).subtype == "aac"
+    assert likeness(load_audio(io.BytesIO(tagged)), speech, reach=2_000) > 0.9
+
+
+@pytest.mark.parametrize("rates", [(160_000, 16_000), (16_000, 160_000), (32_000,)], ids=["falls", "rises", "stays"])
+def test_an_mp3_that_tells_no_length_is_heard_to_its_end(rates, speech):
+    bare = {"write_xing": "0", "id3v2_version": "0"}
+    data = b"".join(encode(speech, "mp3", "libmp3lame", SR, bit_rate=rate, **bare) for rate in rates)
+    y, info = load_audio(io.BytesIO(data)), describe_audio(io.BytesIO(data))
+    assert len(y) == pytest.approx(len(rates) * len(speech), abs=0.1 * len(rates) * SR)
+    assert info.duration_s == pytest.approx(len(y) / SR, abs=0.01)
+    assert sum(map(len, stream_audio(io.BytesIO(data)))) == len(y)
+    assert likeness(y, speech, reach=2_000) > 0.95
+
+
+def test_joined_recordings_are_heard_to_the_last(speech):
+    for kind, codec in (("mp3", "libmp3lame"), ("ogg", "libopus")):
+        one = encode(speech, kind, codec, 48_000)
+        alone, both = (load_audio(io.BytesIO(data)) for data in (one, one + one))
+        assert len(both) == 2 * len(alone)
+        assert likeness(both[len(alone) :], alone) > 0.9999
+        part = load_audio(io.BytesIO(one + one), offset_s=len(alone) / SR + 1, duration_s=1)
+        assert likeness(part, alone[SR : 2 * SR], reach=2) > 0.99
+
+
+def test_damage_that_the_format_can_tell_is_told(speech):
+    data = encode(speech, "matroska", "flac", SR)
+    middle = len(data) // 2
+    with pytest.raises(AudioError, match="Cannot decode upload beyond"):
+        load_audio(io.BytesIO(data[:middle] + bytes(20) + data[middle + 20 :]))
+
+
+def test_a_bill_that_does_not_fit_the_file_is_refused(voice):
+    sf.write(flac := io.BytesIO(), np.zeros((384_000 * 60, 6), np.int16), 384_000, format="FLAC")
+    with pytest.raises(AudioError, match="Too much: upload has 6 channels at 384000 Hz"):
+        load_audio(flac)
+
+
+def test_eight_channels_are_heard(voice):
+    y = load_audio(io.BytesIO(encode(np.repeat(voice[:, None], 8, axis=1), "matroska", "flac", SR, channels=8)))
+    assert likeness(y, voice, reach=2) > 0.999

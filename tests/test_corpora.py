@@ -1,5 +1,6 @@
 """corpora: a folder becomes a clip table; what is untidy in it is left out with its reason."""
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -9,15 +10,21 @@ import soundfile as sf
 
 from sercore.audio import load_audio
 from sercore.corpora import COLUMNS, crema_d, emodb, load_corpora, load_corpus, ravdess, savee, skipped_files, tess
+from sercore.corpora.own import emotion_of
 from sercore.errors import ConfigError, CorpusError
 from sercore.labels import EMOTIONS
 
 
-def touch(path):
-    """Names alone make the clip table."""
+def touch(path, content=b""):
+    """Names alone make the clip table; the content only tells copies, and what has no sound's suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
+    path.write_bytes(content)
     return path
+
+
+def own(folder):
+    """What a corpus of one's own says: place, speaker and emotion of each clip."""
+    return load_corpus("own", folder)[["clip", "speaker", "emotion"]].to_numpy().tolist()
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -82,18 +89,21 @@ def test_what_cannot_be_right_is_skipped_with_its_reason(tmp_path, caplog):
         touch(tmp_path / "Actor_12" / "01-01-05-01-02-01-12.wav"): "Bad modality 'full-AV'",
         touch(tmp_path / "Actor_12" / "03-01-01-02-02-01-12.wav"): "Bad intensity '02'",
         touch(tmp_path / "music.ogg"): "expected seven two-digit codes",
-        touch(tmp_path / "Actor_12" / f"._{stem}.wav"): "expected seven two-digit codes",
     }
+    touch(tmp_path / "Actor_12" / f"._{stem}.wav")
     touch(tmp_path / "README.txt")
     touch(tmp_path / "Actor_12" / f"{stem}.wav.part")
 
-    clips = load_corpus("ravdess", tmp_path)
+    with caplog.at_level(logging.INFO):
+        clips = load_corpus("ravdess", tmp_path)
     assert list(clips["path"]) == [str(kept)]
     skipped = skipped_files(clips).set_index("path")["reason"]
     assert set(skipped.index) == {str(path) for path in reasons}
     for path, reason in reasons.items():
         assert reason in skipped[str(path)]
-    assert f"{tmp_path}: skipped 7 of 8 files, the first because: " in caplog.text
+    assert f"{tmp_path}: skipped 6 of 7 files, the first because: " in caplog.text
+    left = [(r.levelname, r.getMessage()) for r in caplog.records if "left out" in r.getMessage()]
+    assert left == [("INFO", f"{tmp_path}: left out 2 files that are no recordings: .part 1, .txt 1")]
 
 
 def test_the_song_is_a_corpus_of_its_own_by_the_same_people(tmp_path):
@@ -207,7 +217,7 @@ def test_a_folder_per_emotion_is_a_corpus(tmp_path):
     for place in ("happy/anna/01.wav", "happy/ben/01.wav", "happy/ben/01.m4a", "anna/Sadness/01.wav", "Fear/2.wav"):
         touch(tmp_path / place)
     wrong = {
-        touch(tmp_path / "bored" / "1.wav"): "Bad place of 1.wav in bored: expected one folder named as one of",
+        touch(tmp_path / "bored" / "1.wav"): "Bad emotion 'bored' (bored/): expected one folder named as one of",
         touch(tmp_path / "happy" / "sad" / "1.wav"): "Bad place of 1.wav in happy/sad",
         touch(tmp_path / "1.wav"): f"Bad place of 1.wav in {tmp_path}",
     }
@@ -232,6 +242,101 @@ def test_who_is_not_named_counts_as_one_speaker_and_that_is_said(tmp_path, caplo
     assert "nothing says who speaks in some clips; all of them count as one speaker" in caplog.text
 
 
+def test_recordings_are_known_by_their_content_and_in_linked_folders(tmp_path, caplog):
+    touch(tmp_path / "own" / "happy" / "anna" / "x.3gpp", b"\0\0\0\x18ftyp3gp4")
+    touch(tmp_path / "elsewhere" / "voice", b"RIFF\0\0\0\0WAVE")
+    for name in ("._x.wav", "notes.txt", "x.csv", "y.csv"):
+        touch(tmp_path / "own" / "happy" / "anna" / name, b"words")
+    (tmp_path / "own" / "sad").symlink_to(tmp_path / "elsewhere")
+    assert own(tmp_path / "own") == [
+        ["own/happy/anna/x.3gpp", "own-anna", "happy"],
+        ["own/sad/voice", "own-unknown", "sad"],
+    ]
+    [left] = [record for record in caplog.records if "left out" in record.getMessage()]
+    assert left.levelname == "WARNING" and "3 files that are no recordings: .csv 2, .txt 1" in left.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("emotion", "words"),
+    [
+        ("neutral", "Neutrality"),
+        ("calm", "calmness"),
+        ("happy", "JOY, joyful, Happy!, happiness"),
+        ("sad", "sadness, _sad_"),
+        ("angry", "Anger, mad"),
+        ("fearful", "fear, scared, afraid, frightened"),
+        ("disgust", "disgusted"),
+        ("surprised", "ps, surprise, suprised, Pleasant Surprise, pleasant_surprised, pleasant-surprise!"),
+        (None, "boredom, happily ever after, !"),
+    ],
+)
+def test_an_emotion_is_understood_in_the_words_people_use(emotion, words):
+    assert {emotion_of(word) for word in words.split(", ")} == {emotion}
+
+
+def test_the_emotions_that_are_lost_are_named_with_their_folders(tmp_path, caplog):
+    places = [
+        "happy/anna/1",
+        "bored/anna/1",
+        "bored/anna/2",
+        "bored/ben/1",
+        "ben/happy/1",
+        "ben/tired/1",
+        "anna/tired/2",
+    ]
+    for place in [*places, "1"]:
+        touch(tmp_path / f"{place}.wav")
+    assert len(own(tmp_path)) == 2
+    assert (
+        f"{tmp_path}: skipped 6 of 8 files: no emotion is called 'bored' (3 files in bored/), no emotion is called "
+        "'tired' (2 files); 1 others, the first because: Bad place of 1.wav"
+    ) in caplog.text
+
+
+def test_folders_that_are_no_people_are_no_speakers(tmp_path, caplog):
+    for place in ("anna/happy/wav", "Test/anna/happy", "fold_1/sad/ANNA", "train-2/sad/07", "sad/Audio files/valid"):
+        touch(tmp_path / place / "1.wav")
+    assert own(tmp_path) == [
+        ["own/train-2/sad/07/1.wav", "own-07", "sad"],
+        ["own/Test/anna/happy/1.wav", "own-anna", "happy"],
+        ["own/anna/happy/wav/1.wav", "own-anna", "happy"],
+        ["own/fold_1/sad/ANNA/1.wav", "own-anna", "sad"],
+        ["own/sad/Audio files/valid/1.wav", "own-unknown", "sad"],
+    ]
+    assert f"{tmp_path}: speakers taken from the names of folders: anna (3), 07 (1). Where these" in caplog.text
+
+
+def test_a_recording_is_one_person_and_one_emotion_by_whatever_path(tmp_path):
+    kept = touch(tmp_path / "happy" / "anna" / "1.wav", b"one")
+    touch(tmp_path / "happy" / "anna" / "2.wav", b"two")
+    first = "Same recording as {}, contradicting: {} says {}, happy/anna/1.wav says {}."
+    reasons = {
+        touch(tmp_path / "happy" / "anna" / "copy.wav", b"one"): f"Duplicate of {kept}: each clip counts once.",
+        touch(tmp_path / "happy" / "ben" / "1.wav", b"one"): first.format(
+            kept, "happy/ben/1.wav", "happy of ben", "happy of anna"
+        ),
+        tmp_path / "sad" / "anna" / "1.wav": first.format(kept, "sad/anna/1.wav", "sad", "happy"),
+    }
+    (tmp_path / "sad" / "anna").mkdir(parents=True)
+    (tmp_path / "sad" / "anna" / "1.wav").symlink_to(kept)
+    clips = load_corpus("own", tmp_path)
+    assert clips["clip"].tolist() == ["own/happy/anna/1.wav", "own/happy/anna/2.wav"]
+    skipped = skipped_files(clips).set_index("path")["reason"].to_dict()
+    assert skipped == {str(path): reason for path, reason in reasons.items()}
+
+
+def test_clips_of_a_known_corpus_keep_its_speakers(tmp_path, caplog):
+    for k in range(1, 6):
+        touch(tmp_path / "angry" / f"03-01-05-01-02-01-{k:02d}.wav")
+    for name in ("Ben/03a01Fa.wav", "anna/1.wav", "anna/2.wav", "anna/3.wav", "anna/4.wav", "anna/5.wav"):
+        touch(tmp_path / "happy" / name)
+    clips = load_corpus("own", tmp_path)
+    speakers = [*["own-Ben"], *["own-anna"] * 5, *(f"ravdess-{k:02d}" for k in range(1, 6))]
+    assert clips["speaker"].tolist() == speakers and set(clips["corpus"]) == {"own"}
+    assert f"{tmp_path}: 5 of 11 files look like clips of ravdess, which a network may have been trained" in caplog.text
+    assert f"--corpus ravdess --root {tmp_path}" in caplog.text and "anna (5), Ben (1). " in caplog.text
+
+
 def test_a_csv_file_is_a_corpus(tmp_path):
     table, elsewhere = tmp_path / "study" / "clips.csv", touch(tmp_path / "elsewhere" / "4.wav")
     paths = [touch(tmp_path / "study" / "sounds" / f"{i}.wav") for i in range(3)]
@@ -252,15 +357,36 @@ def test_a_csv_file_is_a_corpus(tmp_path):
     assert [reason.partition(": expected")[0] for reason in skipped_files(clips)["reason"]] == [
         "Bad emotion 'bored' (clips.csv, line 4)",
         "No recording 'sounds/3.wav' (clips.csv, line 5)",
-        f"Duplicate of {paths[0]}: each clip counts once.",
+        f"Same recording as {paths[0]}, contradicting: line 6 says sad, line 2 says happy.",
     ]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_is_read_as_spreadsheets_write_it(separator, tmp_path, caplog):
+    rows = [("path", "emotion", "speaker", "repetition")]
+    for k, speaker in enumerate(("NA", "None", "nan", "na", "")):
+        rows.append((touch(tmp_path / f"{k}.wav").name, "happy", speaker, "1"))
+    rows += [("x" * 300, "happy", "anna", "1"), ("0.wav", "happy", "NA", "1"), ("4.wav", "sad", "anna", "9" * 5000)]
+    # Rows that end with a separator, the names do not.
+    lines = [separator.join(row) + separator * (k > 0) for k, row in enumerate(rows)]
+    (tmp_path / "clips.csv").write_text("\r\n".join(lines), encoding="utf-8-sig")
+    clips = load_corpus("own", tmp_path / "clips.csv")
+    assert clips["speaker"].tolist() == ["own-NA", "own-NA", "own-None", "own-nan", "own-unknown"]
+    assert [reason[:14] for reason in skipped_files(clips)["reason"]] == [
+        "No recording '",
+        "Duplicate of /",
+        "Bad repetition",
+    ]
+    assert "folders" not in caplog.text
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("path,emotion\n", r"No column \['speaker'\] in .*clips.csv: expected \['path', 'emotion', 'speaker'\], got"),
-        ("", r"Bad table .*clips.csv: expected a CSV file in UTF-8; No columns to parse"),
+        ("", r"No column \['path', 'emotion', 'speaker'\] in .*clips.csv: expected .*, got \[\]"),
+        ('path,emotion,speaker\n"x,happy,7\n', r"Bad table .*clips.csv: expected a CSV file in UTF-8; unexpected end"),
+        ("path\nx.wav\n", r"No column \['emotion', 'speaker'\] in .*clips.csv: expected .*, got \['path'\]"),
         ("path,emotion,speaker\n", r"No own clip in .*clips.csv: expected a row a clip; 0 files were skipped"),
         (
             "path,emotion,speaker\nx.wav,hapy,7\n",

@@ -5,6 +5,7 @@ import tracemalloc
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile as sf
 import torch
@@ -15,7 +16,7 @@ from sercore.errors import AudioError, ConfigError
 from sercore.features import FeatureConfig
 from sercore.labels import EMOTIONS
 from sercore.models import build_model, load_checkpoint, save_checkpoint
-from sercore.predict import MIN_CONFIDENCE, VARIANTS, Doubt, Predictor, prediction_row
+from sercore.predict import COLUMNS, MIN_CONFIDENCE, VARIANTS, Doubt, Predictor, prediction_row
 
 
 def save_untrained(path, **options):
@@ -157,17 +158,43 @@ def test_a_guess_below_one_half_names_the_two_likeliest(unsure, y):
 def test_a_corrupt_file_among_many_gets_its_error_and_the_others_their_emotions(sure, wav, tmp_path):
     corrupt = tmp_path / "corrupt.wav"
     corrupt.write_bytes(b"RIFF no, not really")
-    table = sure.predict_files([wav, corrupt, str(wav)])
-    assert list(table.columns) == ["file", "label", "confidence", *EMOTIONS, "duration_s", "warnings", "error"]
-    assert list(table["file"]) == ["happy.wav", "corrupt.wav", "happy.wav"]
+    table = pd.DataFrame(sure.predict_files([wav, corrupt, str(wav)]), columns=COLUMNS)
+    assert list(table["file"]) == [str(wav), str(corrupt), str(wav)]
     assert "corrupt.wav" in table["error"][1]
     assert table.loc[1, ["label", "confidence", *EMOTIONS]].isna().all()
     good = table.drop(index=1)
     assert (good["error"] == "").all()
-    assert good.iloc[0].to_dict() == prediction_row("happy.wav", sure.predict(wav))
+    assert good.iloc[0].to_dict() == prediction_row(wav, sure.predict(wav))
+
+
+@pytest.mark.parametrize(
+    ("recording", "words"),
+    [
+        (np.zeros(9), "Bad recording of type ndarray: expected a path"),
+        (b"bytes", "Bad recording of type bytes"),
+        ((SR, np.ones(9)), "got .sr, y., expected a tuple .y, sr."),
+        ((np.ones(9),), "expected a tuple"),
+        ((np.ones(9), "16000"), "expected a tuple"),
+        ("x" * 300 + ".wav", "Cannot read x+.wav: .*File name too long"),
+    ],
+)
+def test_what_is_no_recording_is_told_in_words(sure, recording, words):
+    with pytest.raises(AudioError, match=words):
+        sure.predict(recording)
 
 
 # Long recordings
+
+
+def test_pauses_do_not_vote(sure):
+    """What is said twice is heard the same whether one second or twenty lie between."""
+    once = synthesize("happy", speaker=3)
+    answers = []
+    for pause_s in (1, 20):
+        answers.append(sure.predict((np.concatenate([once, np.zeros(pause_s * SR, np.float32), once]), SR)))
+    near, far = (np.array(list(answer.probabilities.values())) for answer in answers)
+    assert np.abs(near - far).max() < 0.02 and answers[1].duration_s > 20
+    assert "long" not in [doubt.code for doubt in answers[1].warnings]
 
 
 @pytest.mark.parametrize("duration_s", [1.5, 2.816, 4.0, 4.5, 6.2])

@@ -1,13 +1,16 @@
 """corpora: from a folder of recordings to a clip table, one short file a corpus."""
 
 import logging
+import os
+import re
 from pathlib import Path
 
 import pandas as pd
 
 from sercore import settings
 from sercore.corpora import crema_d, emodb, nemo, own, ravdess, savee, synthetic, tess
-from sercore.corpora.corpus import COLUMNS, Corpus, clip_table, sound_files
+from sercore.corpora.corpus import COLUMNS, Corpus, clip_table
+from sercore.decoder import find_audio, left_out
 from sercore.errors import ConfigError, CorpusError
 
 __all__ = ["COLUMNS", "CORPORA", "Corpus", "corpus_of", "load_corpora", "load_corpus", "skipped_files"]
@@ -35,7 +38,7 @@ def load_corpus(name: str, root: str | Path | None = None) -> pd.DataFrame:
     root : str or Path, optional
         The corpus's folder, searched with all its sub-folders. Default: `settings.data_root()` / name; "synthetic" is
         written to the cache. For "own" a folder with a folder per emotion (and one per speaker below or above it), or
-        a CSV file with the columns ``path, emotion, speaker``.
+        a CSV file with the columns ``path, emotion, speaker``, with commas, semicolons or tabs between.
 
     Returns
     -------
@@ -58,30 +61,19 @@ def load_corpus(name: str, root: str | Path | None = None) -> pd.DataFrame:
     """
     corpus = corpus_of(name)
     root = _root(corpus, root)
-    rows, skipped, dropped, seen = [], [], [], {}
-    found = own.find(root) if corpus is own.CORPUS else [(path, corpus.parse) for path in sound_files(root)]
-    for path, parse in found:
-        try:
-            fields = parse(path)
-            place = corpus.official_path(path, fields) if corpus.official_path else own.place(path, root)
-            if place in seen:
-                raise CorpusError(f"Duplicate of {seen[place]}: each clip counts once.")
-            seen[place] = path
-            if path.stem in corpus.broken:
-                raise CorpusError(f"Broken clip {path.name}: {corpus.broken[path.stem]}.")
-        except CorpusError as error:
-            skipped.append({"path": str(path), "reason": str(error)})
-            continue
-        if fields["emotion"] is None:
-            dropped.append(str(path))
-        else:
-            rows.append(corpus.row(path, place, fields))
-    first = f", the first because: {skipped[0]['reason']}" if skipped else ""
+    if corpus is own.CORPUS:
+        (rows, skipped, others), dropped = own.read(root), []
+    else:
+        rows, skipped, dropped, others = _read(corpus, root)
+    why = _why_skipped(skipped, root)
     if skipped:
-        logger.warning("%s: skipped %d of %d files%s", root, len(skipped), len(skipped) + len(rows), first)
+        logger.warning("%s: skipped %d of %d files%s", root, len(skipped), len(skipped) + len(rows), why)
+    if others:
+        level = logging.WARNING if corpus is own.CORPUS else logging.INFO
+        logger.log(level, "%s: left out %s", root, left_out(others))
     if not rows:
         raise CorpusError(
-            f"No {name} clip in {root}: expected {_expected(corpus, root)}; {len(skipped)} files were skipped{first or '.'}"
+            f"No {name} clip in {root}: expected {_expected(corpus, root)}; {len(skipped)} files were skipped{why or '.'}"
         )
     clips = clip_table(rows)
     if corpus is own.CORPUS and (clips["speaker"] == f"own-{own.UNKNOWN}").any():
@@ -111,6 +103,43 @@ def load_corpora(names: list[str], *, roots: dict[str, str | Path] | None = None
 def skipped_files(clips: pd.DataFrame) -> pd.DataFrame:
     """Show what `load_corpus` left out: columns ``path`` and ``reason``, no row if nothing was skipped."""
     return pd.DataFrame(clips.attrs.get("skipped", []), columns=["path", "reason"])
+
+
+def _read(corpus, root):
+    (paths, others), rows, skipped, dropped, seen = find_audio(root), [], [], [], {}
+    for path in paths:
+        try:
+            fields = corpus.parse(path)
+            place = corpus.official_path(path, fields)
+            if place in seen:
+                raise CorpusError(f"Duplicate of {seen[place]}: each clip counts once.")
+            seen[place] = path
+            if path.stem in corpus.broken:
+                raise CorpusError(f"Broken clip {path.name}: {corpus.broken[path.stem]}.")
+        except CorpusError as error:
+            skipped.append({"path": str(path), "reason": str(error)})
+            continue
+        if fields["emotion"] is None:
+            dropped.append(str(path))
+        else:
+            rows.append(corpus.row(path, place, fields))
+    return rows, skipped, dropped, others
+
+
+def _why_skipped(skipped, root):
+    """Say in words which emotions are lost, and in which folders, and the first of the other reasons."""
+    words, others = {}, []
+    for entry in skipped:
+        match = re.match(r"Bad emotion (.+) \(.*\): expected", entry["reason"])
+        words.setdefault(match[1], []).append(entry["path"]) if match else others.append(entry["reason"])
+    parts = []
+    for word, paths in sorted(words.items(), key=lambda item: -len(item[1])):
+        folder = root.is_dir() and os.path.commonpath(os.path.dirname(os.path.relpath(path, root)) for path in paths)
+        parts.append(f"no emotion is called {word} ({len(paths)} files{f' in {folder}/' if folder else ''})")
+    told = f": {own.first_of(parts)}" if parts else ""
+    if not others:
+        return told and f"{told}."
+    return f"{told}{f'; {len(others)} others' if told else ''}, the first because: {others[0]}"
 
 
 def _root(corpus, root):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from sercore.audio import SUFFIXES
 from sercore.errors import CorpusError
 
 COLUMNS = (
@@ -49,7 +48,8 @@ class Corpus:
     def row(self, path: str | Path, place: str, fields: dict) -> dict:
         """Make a row of the clip table; speaker and clip carry the corpus."""
         row = {"path": str(path), "clip": f"{self.name}/{place}", "corpus": self.name, "vocal_channel": "speech"}
-        return {**row, **fields, "speaker": f"{self.people or self.name}-{fields['speaker']}"}
+        people = fields.get("people") or self.people or self.name
+        return {**row, **fields, "speaker": f"{people}-{fields['speaker']}"}
 
 
 def clip_table(rows: list[dict]) -> pd.DataFrame:
@@ -58,11 +58,6 @@ def clip_table(rows: list[dict]) -> pd.DataFrame:
     # Text, also where a corpus has none of it.
     clips = clips.astype(dict.fromkeys(("sex", "intensity", "statement"), clips["speaker"].dtype))
     return clips.sort_values(["speaker", "path"], kind="stable", ignore_index=True)
-
-
-def sound_files(root: Path) -> list[Path]:
-    """List the files with a sound's suffix, in all folders below one."""
-    return sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def read_name(filename: str | Path, corpus: str, form: str, pattern: str, **known: Collection[str]) -> dict:
