@@ -16,10 +16,10 @@ import soxr
 from sercore.decoder import converted, open_sound
 from sercore.errors import OF_THE_PATH, AudioError, SilenceError
 
-#: Longest stretch that is decoded at once: ten minutes at 16 kHz are 38 MB of float32.
-MAX_DURATION_S = 600.0
-#: Most samples of all channels that are decoded at once: ten minutes of stereo at 96 kHz.
-MAX_SAMPLES = 600 * 96_000 * 2
+#: Longest stretch that is decoded at once: an answer about five minutes takes 170 MB, and a timeline tells more.
+MAX_DURATION_S = 300.0
+#: Most samples of all channels that are decoded at once: five minutes of stereo at 192 kHz.
+MAX_SAMPLES = 300 * 192_000 * 2
 #: Longest recording that is followed over time: a day.
 MAX_STREAM_S = 86_400.0
 #: Sampling rates and channels that are taken for a recording; others are a damaged or lying header.

@@ -47,7 +47,7 @@ def _option(help, *names):
 CORPORA = "ravdess, ravdess_song, crema_d, tess, savee, emodb, nemo, own or synthetic"
 Corpus = Annotated[str | None, _option(f"{CORPORA}; several as tess+emodb. Default: ravdess if there is one.")]
 Root = Annotated[Path | None, _option("Folder of the corpus. Default: under SERCORE_DATA or data/.")]
-Checkpoint = Annotated[str, _option("any_voice, ravdess, or a file from `sercore train`.")]
+Checkpoint = Annotated[str, _option("any_voice, ravdess, small, or a file from `sercore train`.")]
 Csv = Annotated[Path | None, _option("Also write the table here, in full precision.", "--csv")]
 Seeds = Annotated[str, _option("Numbers with commas between, such as 0,1,2.")]
 Some = Annotated[str | None, _option("Names with commas between. Default: all.")]
@@ -183,8 +183,7 @@ def predict(
         short = pd.DataFrame(rows, columns=["file", "label", "confidence", *EMOTIONS])
         _show(short.assign(remarks=remarks.str.ljust(remarks.str.len().max())))
     if len(files) > 1 or table:
-        before = f", {n_before} were there" if n_before else ""
-        where = f" in {csv}" if csv else ""
+        before, where = f", {n_before} were there" if n_before else "", f" in {csv}" if csv else ""
         say(f"{len(files) - n_before - n_bad} answered by {predictor.name}, {n_bad} not{before}{where}.")
     raise typer.Exit(int(n_bad > 0))
 
@@ -192,6 +191,8 @@ def predict(
 @app.command()
 def timeline(file: Path, hop_s: float = 1.0, checkpoint: Checkpoint = "any_voice", csv: Csv = None):
     """Follow the emotion through a long recording, in per cent."""
+    if csv:
+        settings.check_writable(csv)
     table = _predictor(checkpoint).timeline(file, hop_s=hop_s)
     _show(table)
     _write(table, csv)
@@ -206,6 +207,7 @@ def train(
     """Train on every speaker, and write a checkpoint; several seeds make an ensemble. A killed run resumes."""
     from sercore.crossval import train_final
 
+    settings.check_writable(out)
     seeds = _numbers(seeds)
     clips, options = _setting(corpus, root, recipe=recipe, model=model, epochs=epochs)
     left_out = set(_list(hold_out) or ())

@@ -268,6 +268,7 @@ def cross_validate(
     >>> table.groupby("n_members")["uar"].mean()
     """
     results_dir = results_dir_of(clips, results_dir)
+    folds_of(clips, protocol, recipe=recipe, names=folds)  # a wrong name is told before hours of features
     prepared = prepare(clips, recipe=recipe, progress=progress)
     clips = prepared.clips
     runs, rows = runs_dir_of(clips, recipe) / protocol, []

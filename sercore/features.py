@@ -14,6 +14,7 @@ LEVELS = ("fixed", "clip")
 PITCH_HZ = (60.0, 700.0)
 #: What `prosody` measures, in its order.
 PROSODY = ("duration_s", "level_dbfs", "pitch_hz", "pitch_range_semitones")
+_PART_FRAMES = 4_096
 #: Raised whenever this room, audio or augment computes other numbers: cached features of old are then not read.
 FEATURES_VERSION = 3
 
@@ -120,19 +121,28 @@ def log_mel(y: np.ndarray, *, sr: int, config: FeatureConfig = FeatureConfig()) 
     >>> y = load_audio("clip.wav", sr=16_000)
     >>> S_db = log_mel(y, sr=16_000)
     """
-    S = librosa.feature.melspectrogram(
-        y=_check(y, sr, config),
+    # Long recordings part by part: the complex spectrum of five minutes takes 75 MB.
+    y, half, step = _check(y, sr, config), config.n_fft // 2, _PART_FRAMES * config.hop_length
+    padded = np.pad(y, half)
+    parts = [padded[k : k + step - config.hop_length + config.n_fft] for k in range(0, max(1, len(y) + 1), step)]
+    S = np.concatenate([_mel_power(part, sr, config) for part in parts if len(part) >= config.n_fft], axis=1)
+    reference = 1.0 if config.level == "fixed" else max(float(S.max()), 1e-10)
+    S_db = librosa.power_to_db(S, ref=reference, amin=1e-10, top_db=None)
+    return np.maximum(S_db, config.db_floor).astype(np.float32)
+
+
+def _mel_power(padded, sr, config):
+    return librosa.feature.melspectrogram(
+        y=padded,
         sr=sr,
         n_fft=config.n_fft,
         win_length=config.win_length,
         hop_length=config.hop_length,
+        center=False,
         n_mels=config.n_mels,
         fmin=config.fmin_hz,
         fmax=config.fmax_hz,
     )
-    reference = 1.0 if config.level == "fixed" else max(float(S.max()), 1e-10)
-    S_db = librosa.power_to_db(S, ref=reference, amin=1e-10, top_db=None)
-    return np.maximum(S_db, config.db_floor).astype(np.float32)
 
 
 def mfcc(y: np.ndarray, *, sr: int, config: FeatureConfig = FeatureConfig()) -> np.ndarray:

@@ -34,7 +34,7 @@ from sercore.models import load_checkpoint, predict_logits
 #: The shipped networks by name, the default first; their model card lies beside them.
 VARIANTS = {
     name.partition("_")[2]: Path(__file__).parent / "pretrained" / f"{name}.safetensors"
-    for name in ("whisper_any_voice", "cnn_ravdess")
+    for name in ("whisper_any_voice", "cnn_ravdess", "cnn_small")
 }
 
 #: Speech shorter than this [s] says little; the shortest RAVDESS clip, trimmed, lasts 1.2 s.
@@ -239,7 +239,7 @@ class Predictor:
         return pd.DataFrame(rows, columns=TIMES)
 
     def _probabilities(self, feature):
-        logits = predict_logits(self.model, [feature], config=self.config)[0].astype(float)
+        logits = predict_logits(self.model, [feature], config=self.config, batch_size=16)[0].astype(float)
         proba = softmax(logits / self.temperature)
         if not np.isfinite(proba).all():
             raise ConfigError(f"Bad network {self.name}: its answer is not finite; expected another checkpoint.")

@@ -3,8 +3,10 @@
 The only room that reads the environment. A relative path there is meant from the checkout.
 """
 
+import errno
 import os
 import subprocess
+import tempfile
 import threading
 from functools import cache
 from pathlib import Path
@@ -94,6 +96,16 @@ def write_atomic(path: str | Path, data: bytes) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def check_writable(path: str | Path) -> Path:
+    """Let a place that cannot be written to fail before the work is done, by the machine's own `OSError`."""
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "Is a directory, expected a place for a file", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        return path
 
 
 @cache

@@ -239,6 +239,16 @@ def test_a_table_goes_where_a_link_points_and_is_opened_first(clip, checkpoint, 
     assert_error(result, "Is a directory")
 
 
+def test_what_must_fail_fails_before_the_work(corpus, clip, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("sercore.cache.extract", lambda *args, **options: pytest.fail("features were computed"))
+    monkeypatch.setattr(Predictor, "timeline", lambda *args, **options: pytest.fail("a timeline was computed"))
+    where = ("--corpus", "synthetic", "--root", corpus)
+    assert_error(sercore("train", *where, "--out", tmp_path), "Is a directory")
+    assert_error(sercore("timeline", clip, "--checkpoint", checkpoint, "--csv", tmp_path), "Is a directory")
+    assert_error(sercore("crossval", *where, "--folds", "9", "--protocol", "leave_one_speaker_out"), "Bad folds ['9']")
+    assert_error(sercore("crossval", *where, "--protocol", "nope"), "Bad protocol 'nope'")
+
+
 def test_a_decoder_that_dies_takes_no_other_clip_along(clip, checkpoint, tmp_path):
     """The process that decodes "deadly.wav" is killed, as by a fault in a native decoder."""
     for name in ("a.wav", "deadly.wav", "b.wav", "c.wav"):

@@ -17,6 +17,7 @@ from sercore.labels import EMOTIONS
 from sercore.models import (
     at_tempo,
     build_model,
+    checkpoint,
     load_checkpoint,
     predict_logits,
     save_checkpoint,
@@ -37,6 +38,7 @@ from sercore.models.whisper_encoder import (
     pretrained_encoder,
     under_heads,
 )
+from sercore.predict import VARIANTS
 from sercore.recipes import WHISPER_FEATURES
 
 SENTENCES = ("Kids are talking by the door.", "Dogs are sitting by the door.")
@@ -155,11 +157,25 @@ def test_a_bad_checkpoint_is_a_clear_error(tmp_path):
     path.write_bytes(b"\x80\x04pickle or whatever" * 10)
     assert_error("safetensors")
     save_file({"w": torch.zeros(1)}, path)
-    assert_error("version 2")
+    assert_error("version 3")
     metadata = {key: {} for key in ("model_config", "feature_config", "info")}
-    metadata |= {"sercore_checkpoint": "2", "model": "cnn", "temperature": 1.0, "emotions": EMOTIONS}
-    save_file({"w": torch.zeros(1)}, path, {key: json.dumps(value) for key, value in metadata.items()})
+    metadata |= {"sercore_checkpoint": "3", "model": "cnn", "temperature": 1.0, "emotions": EMOTIONS}
+    words, tensors = {key: json.dumps(value) for key, value in metadata.items()}, {"w": torch.zeros(1)}
+    save_file(tensors, path, words)
+    assert_error("it is damaged: its checksum")
+    save_file(tensors, path, words | {"checksum": checkpoint._checksum(words, tensors)})
     assert_error("do not fit")
+
+
+@pytest.mark.parametrize("name", ["small", "ravdess"])
+def test_no_flipped_bit_of_a_shipped_file_goes_unnoticed(name, tmp_path):
+    data = VARIANTS[name].read_bytes()
+    for place in np.random.default_rng(0).integers(0, len(data), 12):
+        bad = bytearray(data)
+        bad[place] ^= 1 << int(place) % 8
+        (tmp_path / "bad.safetensors").write_bytes(bad)
+        with pytest.raises(ConfigError, match=r"bad\.safetensors"):
+            load_checkpoint(tmp_path / "bad.safetensors")
 
 
 def clusters(n=400, n_features=196):

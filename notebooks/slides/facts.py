@@ -359,6 +359,7 @@ def _whisper(clips, results):
         "head_one": head | {"n_members": 1},
         "head": head | {"n_members": 3},
         "tuned": {"model": "whisper_encoder", "recipe": "standard", "n_members": 1},
+        "small": {"model": "cnn", "recipe": "small", "n_members": 1},
     }.items():
         recorded = over_folds(read_scores(clips, results_dir=results, **where))["uar"]
         known |= {prefix: recorded["mean"], f"{prefix}_sd": recorded["std"]}
@@ -378,7 +379,8 @@ def _whisper(clips, results):
         known |= scored
     path = VARIANTS["any_voice"]
     n_numbers = sum(value.numel() for value in load_checkpoint(path)[0].state_dict().values())
-    return known | {"whisper_mb": path.stat().st_size / 1e6, "whisper_millions": n_numbers / 1e6}
+    known |= {"whisper_mb": path.stat().st_size / 1e6, "whisper_millions": n_numbers / 1e6}
+    return known | {"small_mb": VARIANTS["small"].stat().st_size / 1e6}
 
 
 def _deletion(clips, results):

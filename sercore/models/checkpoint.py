@@ -1,5 +1,6 @@
 """models.checkpoint: one safetensors file with weights and all that prediction needs; nothing is ever unpickled."""
 
+import hashlib
 import json
 import math
 from dataclasses import asdict
@@ -17,7 +18,7 @@ from sercore.models.build import all_options, build_model
 from sercore.outliers import Outliers
 from sercore.settings import write_atomic
 
-CHECKPOINT_VERSION = "2"
+CHECKPOINT_VERSION = "3"
 #: Tensors that are not the network's.
 OUTLIERS = ("outliers.mean", "outliers.precision")
 
@@ -58,7 +59,8 @@ def save_checkpoint(
         metadata["outliers_limit"] = outliers.limit
         parts = zip(OUTLIERS, (outliers.mean, outliers.precision), strict=True)
         tensors |= {key: torch.tensor(part, dtype=torch.float32) for key, part in parts}
-    return write_atomic(path, save(tensors, {key: json.dumps(value) for key, value in metadata.items()}))
+    words = {key: json.dumps(value) for key, value in metadata.items()}
+    return write_atomic(path, save(tensors, words | {"checksum": _checksum(words, tensors)}))
 
 
 def load_checkpoint(path: str | Path) -> tuple[nn.Module, dict]:
@@ -78,13 +80,24 @@ def load_checkpoint(path: str | Path) -> tuple[nn.Module, dict]:
             metadata = file.metadata() or {}
             if metadata.pop("sercore_checkpoint", None) != json.dumps(CHECKPOINT_VERSION):
                 raise ConfigError(f"expected version {CHECKPOINT_VERSION} of sercore's; `sercore train` writes it.")
-            metadata = {key: json.loads(value) for key, value in metadata.items()}
             tensors = {key: file.get_tensor(key) for key in file.keys()}
+            told = metadata.pop("checksum", None)
+            if told != _checksum({"sercore_checkpoint": json.dumps(CHECKPOINT_VERSION)} | metadata, tensors):
+                raise ConfigError("it is damaged: its checksum is not that of what it holds. Fetch or train it again.")
+            metadata = {key: json.loads(value) for key, value in metadata.items()}
         return _rebuild(metadata, tensors)
     except KeyError as error:
         raise ConfigError(f"Bad checkpoint {path.name}: it lacks {error}.") from error
     except (safetensors.SafetensorError, ValueError, TypeError) as error:
         raise ConfigError(f"Bad checkpoint {path.name}: expected a safetensors file of sercore; {error}") from error
+
+
+def _checksum(metadata, tensors):
+    """What changes with any bit of settings or weights."""
+    digest = hashlib.blake2b(json.dumps(sorted(metadata.items())).encode(), digest_size=16)
+    for key, value in sorted(tensors.items()):
+        digest.update(f"{key} {value.dtype} {list(value.shape)}".encode() + value.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _rebuild(metadata, tensors):
