@@ -106,14 +106,16 @@ def load_audio(
                 f"Too much: {name} has {sound.channels} channels at {sound.samplerate} Hz, expected at most "
                 f"{MAX_SAMPLES} samples; make it mono, or 48 kHz{converted(name)}."
             )
-        power = np.zeros(sound.channels)
+        power = np.zeros(sound.channels + 1)
         y = np.concatenate(list(_blocks(sound, name, start, n_wanted, sr, power)))
     # One sample at 192 kHz rounds to none at 16 kHz.
     y = y if len(y) else np.zeros(1, np.float32)
     try:
         return check_waveform(y, name=name)
     except SilenceError as error:
-        channels_dbfs = _to_db(power.max() / n_wanted)
+        mono_dbfs, channels_dbfs = (_to_db(part.max() / n_wanted) for part in (power[-1:], power[:-1]))
+        if mono_dbfs >= SILENCE_DBFS:  # it sounds, if only above what `sr` can hold
+            return y
         if channels_dbfs > SILENCE_DBFS + 20:
             raise AudioError(
                 f"Channels of {name} cancel each other: they have {channels_dbfs:.0f} dBFS, and their average is "
@@ -131,7 +133,7 @@ def stream_audio(file: str | Path | BinaryIO, *, sr: int = 16_000) -> Iterator[n
         if sound.frames > MAX_STREAM_S * sound.samplerate:
             hours = sound.frames / sound.samplerate / 3600
             raise AudioError(f"Too long: {name} lasts {hours:.0f} hours, expected at most {MAX_STREAM_S / 3600:.0f}.")
-        yield from _blocks(sound, name, 0, sound.frames, sr, np.zeros(sound.channels))
+        yield from _blocks(sound, name, 0, sound.frames, sr, np.zeros(sound.channels + 1))
 
 
 def windows_of(
@@ -224,7 +226,7 @@ def _frames_to_read(sound, name, offset_s, duration_s, max_duration_s):
 
 
 def _blocks(sound, name, start, n_wanted, sr, power):
-    """A part, mono and at another rate, block after block; adds each channel's power, its offset apart, to `power`."""
+    """A part, mono and at another rate, block after block; adds to `power` that of each channel and of mono, offset apart."""
     if not MIN_SR <= sr <= MAX_SR:
         raise AudioError(f"Bad rate {sr} Hz: expected {MIN_SR} to {MAX_SR} Hz.")
     n_read, other_rate = 0, sr != sound.samplerate
@@ -239,9 +241,9 @@ def _blocks(sound, name, start, n_wanted, sr, power):
             mono = block.mean(axis=1)
             if n_bad := np.count_nonzero(~np.isfinite(mono)):
                 raise _not_finite(name, n_bad, len(mono))
-            power += np.var(block, axis=0, dtype=np.float64) * len(block)
-            n_read += len(block)
             mono = np.clip(mono, -1.0, 1.0)
+            power += np.var(np.column_stack([block, mono]), axis=0, dtype=np.float64) * len(block)
+            n_read += len(block)
             yield np.clip(to_sr.resample_chunk(mono), -1.0, 1.0) if other_rate else mono
     except (sf.LibsndfileError, OSError) as error:
         if getattr(error, "errno", None) not in {None, *OF_THE_PATH}:
