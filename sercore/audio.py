@@ -238,7 +238,8 @@ def _blocks(sound, name, start, n_wanted, sr, power):
             block = sound.read(min(_BLOCK_FRAMES, n_wanted - n_read))
             if not len(block):
                 break
-            mono = block.mean(axis=1)
+            with np.errstate(invalid="ignore", over="ignore"):  # told below
+                mono = block.mean(axis=1)
             if n_bad := np.count_nonzero(~np.isfinite(mono)):
                 raise _not_finite(name, n_bad, len(mono))
             mono = np.clip(mono, -1.0, 1.0)

@@ -47,7 +47,7 @@ def recordings():
         with av.open(buffer := io.BytesIO(), "w", format=kind, options=options) as container:
             stream = container.add_stream(codec, rate=sr, layout="mono")
             frame = av.AudioFrame.from_ndarray(y[None].astype(np.float32), "flt", "mono")
-            frame.sample_rate = SR
+            frame.sample_rate, frame.pts = SR, 0
             size = stream.codec_context.frame_size or 1024
             parts = av.AudioResampler(stream.codec_context.format, "mono", sr, frame_size=size)
             for part in (*parts.resample(frame), *parts.resample(None), None):
