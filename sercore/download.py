@@ -31,8 +31,8 @@ NOTICE = "SOURCE.txt"
 N_CONNECTIONS = 4
 #: Silence after which a connection counts as dead, and the longest wait that a server may ask for [s].
 TIMEOUT_S, MAX_WAIT_S = 30.0, 120.0
-#: So many cuts in a row that brought nothing new, and the download is given up; the first waits [s] between them.
-MAX_CUTS, BACKOFF_S = 5, 0.5
+#: So many cuts in a row that brought nothing new: given up; the first waits [s]; most bytes of an untold size.
+MAX_CUTS, BACKOFF_S, MAX_BYTES = 5, 0.5, 4 * 10**9
 #: What a server answers while it is busy.
 BUSY = (408, 429, 500, 502, 503, 504)
 
@@ -296,8 +296,9 @@ def _stream(session, url, part, note, size, bar):
         with part.open("ab") as file:
             # What has come, at once (iter_content would hold it back): a cut costs not a byte of it.
             while block := reply.raw.read1(1 << 16, decode_content=False):
-                file.write(block)
-                bar.update(len(block))
+                bar.update(file.write(block))
+                if (have := have + len(block)) > (size or MAX_BYTES):
+                    raise CorpusError(f"Bad size of {url}: more than the {size or MAX_BYTES} bytes expected.")
     have = _size_of(part)
     if have < (total or size or 0):
         raise HTTPError(f"the connection ended at byte {have} of {total or size}")

@@ -76,7 +76,7 @@ def _mp3_links(file):
     """Count the frames: without a header that tells it (Xing's), libsndfile guesses the length from the first bit rate."""
     size, position, links, before = _size(file), 0, [], None
     while position < size - 4:
-        head = bytes_at(file, position, 200)
+        head = bytes_at(file, position, 200).ljust(200, b"\0")
         frame = _mp3_frame(head)
         if frame is None or (before and frame[1] != before):
             step = id3_size(head) or _next_frame(file, position + 1, before)

@@ -84,6 +84,7 @@ def with_sample(value):
 
 
 A440 = ({SR}, 440, -9.03)  # n_samples, loudest frequency [Hz], level [dBFS] of `tone()`
+MP3 = encode(tone(), format="MP3").replace(b"Xing", b"Info")
 STEREO, SURROUND = np.ones((1, 2)), np.ones((1, 6))
 
 # What the bytes of a file are, and what comes of them: n_samples, Hz and dBFS, or the words of the error.
@@ -132,6 +133,7 @@ FILES = {
     "W64 cut": (cut(encode(tone(), format="W64")), r"Truncated .* holds 0\.50 s of the 1\.00 s"),
     "FLAC cut": (cut(encode(tone(), format="FLAC")), r"Cannot decode .* damaged or cut short"),
     "MP3, two joined": (2 * encode(tone(), format="MP3"), ({2 * SR}, 440, -9.03)),
+    "MP3, another begins at its end": (MP3 + MP3[: MP3.index(b"Info") + 7], (range(SR, SR + 600), 440, -9.03)),
     "Ogg, two chained": (2 * encode(tone(), format="OGG"), ({2 * SR}, 440, -9.03)),
     "Ogg with a damaged page": (damaged(encode(noise(), format="OGG")), r"Cannot read .*Damaged page at byte"),
     "format that nobody records": (encode(tone(), format="PAF"), r"Cannot read .* no format"),

@@ -228,6 +228,12 @@ def test_a_stalled_server_is_left_and_asked_again(server, tmp_path):
     assert time.monotonic() - begun < 30  # not the minute that the server is silent
 
 
+def test_an_answer_without_end_is_cut_off(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "MAX_BYTES", len(CONTENT) // 2)
+    with pytest.raises(CorpusError, match=r"Bad size of .*: more than the \d+ bytes expected"):
+        fetch(f"{server.url}/file.bin", tmp_path / "file.bin", progress=False)
+
+
 def test_a_busy_server_is_given_the_time_it_asks_for(server, tmp_path, waits):
     at = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     server.faults = [("status", (429, {"Retry-After": "7"})), ("status", (503, {"Retry-After": at}))]
