@@ -16,7 +16,7 @@ import soxr
 from sercore.decoder import converted, open_sound
 from sercore.errors import OF_THE_PATH, AudioError, SilenceError
 
-#: Longest stretch that is decoded at once: an answer about five minutes takes 170 MB, and a timeline tells more.
+#: Longest stretch that is decoded at once: an answer about five minutes takes 170 to 210 MB, and a timeline tells more.
 MAX_DURATION_S = 300.0
 #: Most samples of all channels that are decoded at once: five minutes of stereo at 192 kHz.
 MAX_SAMPLES = 300 * 192_000 * 2
