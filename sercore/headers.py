@@ -72,6 +72,12 @@ def _mp3_frame(head):
     ), bits & 0xFFFE0C00
 
 
+def _tag_place(head):
+    """Where in a frame the words "Xing" or "Info" stand: behind four bytes and what stereo and MPEG 1 need."""
+    mono, version_1 = head[3] >> 6 == 3, head[1] & 8
+    return 4 + ((17 if mono else 32) if version_1 else (9 if mono else 17))
+
+
 def _mp3_links(file):
     """Count the frames: without a header that tells it (Xing's), libsndfile guesses the length from the first bit rate."""
     size, position, links, before = _size(file), 0, [], None
@@ -86,7 +92,7 @@ def _mp3_links(file):
             position = position + step if head[:3] == b"ID3" else step
             continue
         n_bytes, before = frame
-        tag = 4 + (32 if head[1] & 8 else 17) if head[3] >> 6 != 3 else 4 + (17 if head[1] & 8 else 9)
+        tag = _tag_place(head)
         told = int.from_bytes(head[tag + 8 : tag + 12], "big") if head[tag : tag + 4] in (b"Xing", b"Info") else None
         if told is not None and not head[tag + 7] & 1:
             told = -1
@@ -119,9 +125,7 @@ def _next_frame(file, position, before):
 def _info_frame(head, n_frames):
     """A first frame that tells how many follow, for streams that were written without one."""
     head = bytes((head[0], head[1] | 1, 0x90 | head[2] & 0x0C, head[3]))
-    mono, version_1 = head[3] >> 6 == 3, head[1] & 8
-    side = (17 if mono else 32) if version_1 else (9 if mono else 17)
-    body = head + bytes(side) + b"Info" + (1).to_bytes(4, "big") + n_frames.to_bytes(4, "big")
+    body = head.ljust(_tag_place(head), b"\0") + b"Info" + (1).to_bytes(4, "big") + n_frames.to_bytes(4, "big")
     return body.ljust(_mp3_frame(head)[0], b"\0")
 
 
