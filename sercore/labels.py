@@ -5,16 +5,17 @@ from sercore.errors import ConfigError
 #: The order of every probability vector and confusion matrix in sercore: RAVDESS codes 01 to 08.
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 
-#: Okabe & Ito (2008), "Color Universal Design", with the black taken by a mid grey for neutral.
+#: Okabe & Ito (2008), "Color Universal Design", with a dark grey for its black, and Tol's wine
+#: (2021, "Colour schemes") for its yellow, which is too pale on white. Told apart in every colour vision (tests).
 COLORS = {
-    "neutral": "#7F7F7F",
+    "neutral": "#5F5F5F",
     "calm": "#56B4E9",
     "happy": "#E69F00",
     "sad": "#0072B2",
     "angry": "#D55E00",
     "fearful": "#CC79A7",
     "disgust": "#009E73",
-    "surprised": "#B8A800",
+    "surprised": "#661100",
 }
 
 

@@ -256,6 +256,6 @@ def test_many_uploads_and_visitors_at_once_stay_small(tmp_path):
         _, answers, _, each_mb = soak_together(address, process, 4)
         assert len(answers) == 4 and each_mb < 250
         _, memory_mb = soak_uploads(address, process, 40)
-        # From the 16th on; each recording would take about 1 MB if its card stayed. While an explanation is computed a
-        # session takes some 80 MB more, so the lowest of a few readings counts.
-        assert min(memory_mb[7:]) - min(memory_mb[3:6]) < 10, memory_mb
+        # From the 20th on, when Python's heap has grown; each recording would take about 1 MB if its card stayed. While
+        # an explanation is computed a session takes some 80 MB more, so the lowest of a few readings counts.
+        assert min(memory_mb[7:]) - min(memory_mb[4:7]) < 8, memory_mb
