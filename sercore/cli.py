@@ -137,28 +137,31 @@ def main(
 
 
 @app.command()
-def sample(file: Path, emotion: str | None = None, speaker: int = 1):
-    """Write a clip of synthetic speech to try things on; of the emotion that FILE is named after, or happy."""
+def sample(file: Path, emotion: str | None = None, speaker: int | None = None):
+    """Write a clip to try things on, of the emotion that FILE is named after, or angry; with --speaker synthetic."""
     import soundfile as sf
 
     from sercore.corpora import synthetic
 
     if file.suffix.lower() not in (".wav", ".flac"):
         raise ConfigError(f"Bad suffix {file.suffix!r} of {file.name}: expected .wav or .flac.")
-    emotion = emotion or (file.stem if file.stem in EMOTIONS else "happy")
-    y = synthetic.synthesize(emotion, speaker=speaker)
+    emotion = emotion or (file.stem if file.stem in EMOTIONS else "angry")
+    real = settings.samples_dir() / f"{emotion}.flac"
+    if speaker is None and real.is_file():
+        (y, sr), what = sf.read(real, dtype="int16"), f"real speech, {emotion}; its source and licence: {real.parent}"
+    else:
+        y, sr = synthetic.synthesize(emotion, speaker=speaker or 1), synthetic.SR
+        what = f"synthetic speech, {emotion}. Nobody spoke it"
     file.parent.mkdir(parents=True, exist_ok=True)
-    sf.write(file, y, synthetic.SR, subtype="PCM_16")
-    typer.echo(f"{file}: {len(y) / synthetic.SR:.1f} s of synthetic speech, {emotion}. Nobody spoke it.")
+    sf.write(file, y, sr, subtype="PCM_16")
+    typer.echo(f"{file}: {len(y) / sr:.1f} s of {what}.")
 
 
 @app.command()
 def predict(
     files_or_folders: Annotated[list[Path] | None, typer.Argument()] = None,
     checkpoint: Checkpoint = "any_voice",
-    csv: Annotated[
-        Path | None, _option("Write rows here as they come; JSON Lines if it ends in .jsonl.", "--csv")
-    ] = None,
+    csv: Annotated[Path | None, _option("Write rows here as they come; .jsonl makes it JSON Lines.", "--csv")] = None,
     as_json: Annotated[bool, _option("Print full-precision JSON.", "--json")] = False,
     files_from: Annotated[str | None, _option("A file that lists recordings, one a line; - is standard input.")] = None,
     jobs: Annotated[int | None, _option("Processes. Default: one a core from nine files on.")] = None,
@@ -250,9 +253,8 @@ def evaluate(
     usable = (table["error"] == "").to_numpy()
     clips, proba = clips[usable].reset_index(drop=True), table.loc[usable, list(EMOTIONS)].to_numpy(float)
     targets = room.targets_of(clips)
-    typer.echo(
-        f"{len(clips)} clips, {(~usable).sum()} unusable; guessing would reach {room.chance(targets):.3f} (UAR)."
-    )
+    chance = f"guessing would reach {room.chance(targets):.3f} (UAR)"
+    typer.echo(f"{len(clips)} clips, {(~usable).sum()} unusable; {chance}.")
     for metric, value in room.scores(targets, proba.argmax(axis=1)).items():
         low, high = room.bootstrap_interval(clips, proba, metric=metric)
         speakers = f"95 % interval over {clips['speaker'].nunique()} speakers"
@@ -347,10 +349,8 @@ def deletion(
     from sercore.predict import VARIANTS
 
     clips, options = _setting(corpus, root, trial=checkpoint not in VARIANTS)
-    table = explain.deletion_areas(
-        clips, _predictor(checkpoint), n_clips=n_clips, seed=seed, results_dir=options["results_dir"]
-    )
-    _recorded(table, options)
+    how = {"n_clips": n_clips, "seed": seed, "results_dir": options["results_dir"]}
+    _recorded(explain.deletion_areas(clips, _predictor(checkpoint), **how), options)
 
 
 @app.command()

@@ -36,6 +36,11 @@ def data_root() -> Path:
     return _folder("SERCORE_DATA", "data")
 
 
+def samples_dir() -> Path:
+    """Folder of the few real clips to try, one an emotion: `SERCORE_SAMPLES`, or data/samples."""
+    return _folder("SERCORE_SAMPLES", "data", "samples")
+
+
 def cache_dir() -> Path:
     """Folder of computed features, safe to delete: `SERCORE_CACHE`, or data/cache."""
     return _folder("SERCORE_CACHE", "data", "cache")

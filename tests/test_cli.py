@@ -16,7 +16,7 @@ import soundfile as sf
 import torch
 from typer.testing import CliRunner
 
-from sercore import __version__, crossval, records, robustness
+from sercore import __version__, crossval, records, robustness, settings
 from sercore.cli import app
 from sercore.corpora import CORPORA, load_corpus, synthetic
 from sercore.labels import EMOTIONS
@@ -138,8 +138,8 @@ def test_what_a_user_gets_wrong_is_one_line(words, message, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("name", "options", "emotion", "speaker"),
     [
-        ("sad.wav", (), "sad", 1),
-        ("clip.flac", (), "happy", 1),
+        ("sad.wav", ("--speaker", "1"), "sad", 1),
+        ("clip.flac", ("--speaker", "2"), "angry", 2),
         ("sad.wav", ("--emotion", "angry", "--speaker", "4"), "angry", 4),
     ],
 )
@@ -150,6 +150,24 @@ def test_sample_writes_the_emotion_that_was_asked_for(tmp_path, name, options, e
     y, sr = sf.read(tmp_path / "new" / name)
     assert sr == 16_000
     np.testing.assert_allclose(y, synthetic.synthesize(emotion, speaker=speaker), atol=2 / 32768)
+
+
+def test_sample_is_real_speech_with_its_licence_and_synthetic_where_there_is_none(tmp_path, monkeypatch):
+    result = sercore("sample", tmp_path / "calm.wav")
+    assert result.exit_code == 0 and "real speech, calm" in result.output and "samples" in result.output
+    y, sr = sf.read(tmp_path / "calm.wav", dtype="int16")
+    expected, expected_sr = sf.read(settings.samples_dir() / "calm.flac", dtype="int16")
+    assert sr == expected_sr and np.array_equal(y, expected)
+    monkeypatch.setenv("SERCORE_SAMPLES", str(tmp_path / "none"))
+    assert "synthetic speech, calm" in sercore("sample", tmp_path / "calm.wav").output
+
+
+def test_every_sample_clip_has_its_row_and_nothing_else_lies_there():
+    folder = settings.samples_dir()
+    table = pd.read_csv(folder / "samples.csv")
+    assert sorted(table.emotion) == sorted(EMOTIONS) and set(table.licence) == {"CC BY-NC-SA 4.0"}
+    assert {path.name for path in folder.iterdir()} == {*table.file, "README.md", "samples.csv"}
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1.5e6
 
 
 def test_json_is_the_library_s_answer_in_full_precision(clip, checkpoint):
