@@ -208,6 +208,8 @@ OTHERS = {
     "WMA": ("asf", "wmav2", 16_000, {"bit_rate": 32_000}),
     "ALAC in CAF": ("caf", "alac", 44_100, {}),
     "G.722 in WAV": ("wav", "g722", 16_000, {}),
+    "G.726 in WAV": ("wav", "g726", 8_000, {}),
+    "ADPCM in WAV": ("wav", "adpcm_ms", 16_000, {}),
     "AVI": ("avi", "libmp3lame", 44_100, {}),
     "TS": ("mpegts", "aac", 48_000, {}),
     "3GP": ("3gp", "aac", 16_000, {}),
