@@ -239,7 +239,7 @@ class Predictor:
         return pd.DataFrame(rows, columns=TIMES)
 
     def _probabilities(self, feature):
-        logits = predict_logits(self.model, [feature], config=self.config, batch_size=16)[0].astype(float)
+        logits = predict_logits(self.model, [feature], config=self.config, batch_size=4)[0].astype(float)
         proba = softmax(logits / self.temperature)
         if not np.isfinite(proba).all():
             raise ConfigError(f"Bad network {self.name}: its answer is not finite; expected another checkpoint.")
