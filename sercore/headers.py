@@ -154,6 +154,8 @@ def _flac_links(file):
         if n_frames := _flac_end(data[k : k + 16], block):
             if n_frames <= promised:
                 break
+            if _crc(data[k:], 16, 0x8005):  # compressed sound that looks like a frame: the last one ends with the file
+                continue
             total = (int.from_bytes(head[18:26], "big") & ~0xF_FFFF_FFFF | n_frames).to_bytes(8, "big")
             return [(26, size, head[:18] + total)]
     return []
@@ -165,7 +167,7 @@ def _flac_end(head, block):
     code = head[2] >> 4 if len(head) > 4 else 0
     at = 5 + n_more
     n_extra = (code in (6, 7)) + (code == 7) + {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0) if code else 0
-    if not code or len(head) <= at + n_extra or (n_more == 0 and head[4] > 0x7F) or _crc8(head[: at + n_extra + 1]):
+    if not code or len(head) <= at + n_extra or (n_more == 0 and head[4] > 0x7F) or _crc(head[: at + n_extra + 1], 8, 0x07):
         return None
     number = head[4] & (0x7F if n_more == 0 else 0x3F >> n_more)
     for byte in head[5:at]:
@@ -177,12 +179,13 @@ def _flac_end(head, block):
     return number + length if head[1] & 1 else number * block + length
 
 
-def _crc8(data):
-    crc = 0
+def _crc(data, bits, polynomial):
+    crc, top = 0, 1 << bits - 1
     for byte in data:
-        crc ^= byte
+        crc ^= byte << bits - 8
         for _ in range(8):
-            crc = (crc << 1 ^ 0x07) & 0xFF if crc & 0x80 else crc << 1
+            crc = crc << 1 ^ (polynomial if crc & top else 0)
+        crc &= (top << 1) - 1
     return crc
 
 

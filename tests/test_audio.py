@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sercore import audio
+from sercore import audio, headers
 from sercore.audio import (
     AudioInfo,
     check_waveform,
@@ -20,6 +20,7 @@ from sercore.audio import (
     trim_silence,
 )
 from sercore.errors import AudioError
+from sercore.settings import data_root
 
 SR = 16_000
 
@@ -209,6 +210,25 @@ def test_the_header_tells_rate_channels_duration_and_format(tmp_path):
     assert describe_audio(tmp_path / "clip.flac") == AudioInfo(48_000, 6, 0.5, "PCM_24")
     with pytest.raises(AudioError, match="length unknown"):
         describe_audio(io.BytesIO(flac_of_length(2**36 - 1)))
+
+
+def test_sound_that_looks_like_a_flac_frame_is_no_frame():
+    frame = bytes.fromhex("fff8c908f1bfbfbf")  # block 524,287 and so on, then its checksum
+    frame += bytes([headers._crc(frame, 8, 0x07)]) + bytes(1)
+    y = np.random.default_rng(0).integers(-(2**15), 2**15, SR, dtype=np.int16)
+    y[-400:-395] = np.frombuffer(frame, ">i2")
+    data = encode(y, format="FLAC", subtype="PCM_16")
+    assert frame in data and headers._flac_end(data[data.index(frame) :], 4096) > SR
+    assert describe_audio(io.BytesIO(data)).duration_s == 1.0
+    assert len(load_audio(io.BytesIO(data))) == SR
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("folder", ["ravdess", "emodb", "tess"])
+def test_every_real_clip_is_as_long_as_libsndfile_says(folder):
+    clips = sorted((data_root() / folder).rglob("*.flac"))
+    assert len(clips) > 500
+    assert {path.name for path in clips if describe_audio(path).duration_s != sf.info(path).duration} == set()
 
 
 @pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3"])
