@@ -44,7 +44,7 @@ lab: $(INSTALLED)
 	$(BIN)/jupyter lab --config notebooks/jupyter_server_config.py notebooks
 
 app: $(INSTALLED)
-	$(BIN)/python notebooks/app/serve.py $(OPTIONS)
+	$(BIN)/python notebooks/app/serve.py --Voila.open_browser=True $(OPTIONS)
 
 slides: $(INSTALLED)
 	$(BIN)/python notebooks/slides/make_slides.py

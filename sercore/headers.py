@@ -167,7 +167,12 @@ def _flac_end(head, block):
     code = head[2] >> 4 if len(head) > 4 else 0
     at = 5 + n_more
     n_extra = (code in (6, 7)) + (code == 7) + {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0) if code else 0
-    if not code or len(head) <= at + n_extra or (n_more == 0 and head[4] > 0x7F) or _crc(head[: at + n_extra + 1], 8, 0x07):
+    if (
+        not code
+        or len(head) <= at + n_extra
+        or (n_more == 0 and head[4] > 0x7F)
+        or _crc(head[: at + n_extra + 1], 8, 0x07)
+    ):
         return None
     number = head[4] & (0x7F if n_more == 0 else 0x3F >> n_more)
     for byte in head[5:at]:

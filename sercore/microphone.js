@@ -103,8 +103,8 @@ function render({ model, el }) {
   stop.hidden = true;
   el.append(panel);
 
-  const say = (text) => { status.textContent = text; };
-  const invite = () => say(`Record up to ${clock(model.get("max_s"))} minutes, or press Live for an answer every second.`);
+  const say = (text, hint = "") => { [status.textContent, status.className] = [text, `ser-small ${hint}`]; };
+  const invite = () => say(`Record a sentence, up to ${model.get("max_s") / 60} minutes, or press Live for an answer every second.`, "ser-hint");
   let source = null, mode = null, opening = false;
   let blocks = [], heard = 0, skipped = 0, waitingSince = null, first = true;
   invite();
@@ -119,7 +119,7 @@ function render({ model, el }) {
     const limit = Math.ceil((MAX_WAITING_S * source.sr) / BLOCK);
     for (; blocks.length > limit; skipped += BLOCK) blocks.shift();
     if (waitingSince) {
-      if (Date.now() - waitingSince > PATIENCE_MS) say("The kernel is busy, or has stopped; live goes on when it answers.");
+      if (Date.now() - waitingSince > PATIENCE_MS) say("The program behind this page is busy, or has stopped; live goes on when it answers.");
       return;
     }
     if (blocks.length * BLOCK < source.sr) return;
@@ -185,7 +185,7 @@ function render({ model, el }) {
     player.src = URL.createObjectURL(new Blob([wav], { type: "audio/wav" }));
     player.hidden = false;
     record.textContent = "Record again";
-    say(text || `Recorded ${clock(heard)} minutes; the answer is below.`);
+    say(text || `Recorded ${heard.toFixed(1)} seconds; the answer is below.`);
     model.set("recording", wav);
     model.save_changes();
   };

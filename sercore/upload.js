@@ -14,13 +14,13 @@ export default () => {
   let busy = false, arrived = () => {};
 
   const send = async (model, file, say) => {
-    const head = { name: file.name, size: file.size };
+    const head = { name: file.name, size: file.size, waiting: queue.length };
     // One too large is announced, not sent: the kernel answers with its card.
     const size = file.size > model.get("max_mb") * 1e6 ? 0 : file.size;
     let offset = 0;
     do {
       const part = await file.slice(offset, Math.min(offset + PART_BYTES, size)).arrayBuffer();
-      const wait = setTimeout(() => say(`Still waiting for the kernel to take ${file.name}: it is busy, or has stopped.`),
+      const wait = setTimeout(() => say(`Still waiting: the program behind this page has not taken ${file.name}. It is busy, or has stopped.`),
         PATIENCE_MS);
       await new Promise((resolve) => {
         arrived = resolve;
@@ -34,7 +34,10 @@ export default () => {
 
   return {
     initialize({ model }) {
-      model.on("msg:custom", () => arrived());
+      model.on("msg:custom", (message) => {
+        if (message.kind === "clear") queue.length = 0;
+        else arrived();
+      });
     },
 
     render({ model, el }) {
@@ -42,7 +45,7 @@ export default () => {
       const button = element("button", { type: "button", className: "ser-button ser-primary", textContent: "Choose recordings" });
       const status = element("p", { className: "ser-small" });
       const alert = element("p", { className: "ser-alert" });
-      const hint = element("p", { className: "ser-small", textContent: model.get("hint") });
+      const hint = element("p", { className: "ser-small ser-hint", textContent: model.get("hint") });
       const zone = element("div", { className: "ser-drop" }, element("div", {}, button, element("span", { textContent: "or drop them here" })), input, hint, status, alert);
       for (const [node, role] of [[zone, "group"], [status, "status"], [alert, "alert"]]) node.setAttribute("role", role);
       zone.setAttribute("aria-label", "Upload recordings");
@@ -84,7 +87,19 @@ export default () => {
       zone.ondragover = (event) => over(event, 0);
       zone.ondrop = (event) => {
         over(event, -depth);
-        take([...event.dataTransfer.files].slice(0, true ? undefined : 1));
+        take([...event.dataTransfer.files]);
+      };
+      // On a page of its own, a file that misses the frame is taken as well: the browser would leave the page for it.
+      const beside = (event) => {
+        if (!el.isConnected || !document.body.classList.contains("ser-page")) return;
+        event.preventDefault();
+        if (event.type === "drop" && event.dataTransfer?.files.length) take([...event.dataTransfer.files]);
+      };
+      document.addEventListener("dragover", beside);
+      document.addEventListener("drop", beside);
+      return () => {
+        document.removeEventListener("dragover", beside);
+        document.removeEventListener("drop", beside);
       };
     },
   };

@@ -1,33 +1,30 @@
 """widgets: upload or speak in a notebook or web page, and see emotion, certainty and doubts of each recording.
 
 Browser and kernel exchange bytes; nothing is written to disk. The HTML is in widgets.html, which escapes names and
-messages.
+messages; what is live, in live.
 """
 
 import base64
 import io
-from collections import deque
 from importlib.util import find_spec
-from pathlib import Path
 
 import anywidget
 import ipywidgets as widgets
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 import soundfile as sf
 import traitlets
-from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
-from sercore import plots
-from sercore.audio import MAX_SR, MIN_SR
+from sercore import plots, settings
+from sercore.audio import MAX_DURATION_S
 from sercore.decoder import SUFFIXES
-from sercore.errors import AudioError, ConfigError, SerError, SilenceError
+from sercore.errors import AudioError, ConfigError
 from sercore.explain import explain
 from sercore.features import log_mel
-from sercore.labels import COLORS
-from sercore.predict import COLUMNS, MAX_CLIP_S, MIN_CONFIDENCE, TIMES, Prediction, kept, prediction_row
+from sercore.labels import EMOTIONS
+from sercore.live import HERE, PICTURE, PIECES, Live, Microphone, half, img, timeline_picture, wrap
+from sercore.predict import COLUMNS, MAX_CLIP_S, Prediction, kept, prediction_row
 
 #: Largest recording [MB] that is taken, unless `build_demo` is told otherwise.
 MAX_UPLOAD_MB = 30
@@ -35,10 +32,6 @@ MAX_UPLOAD_MB = 30
 MAX_CLIPS, MAX_KEPT_MB = 50, 100
 #: A longer recording [s] gets a timeline, of so many windows at most.
 TIMELINE_S, MAX_WINDOWS = 5.0, 120
-#: What the microphone records at most [s]: below the 10 MB that Jupyter takes as one message.
-MAX_RECORDING_S = 120
-#: Live, an answer is given every so many seconds, and the last so many answers are shown.
-LIVE_HOP_S, LIVE_WINDOWS = 1.0, 60
 ACCEPT = ",".join(["audio/*", *sorted(SUFFIXES)])
 #: What a visitor chooses from: the shipped networks, and what each is meant for.
 CHOICE = (
@@ -46,27 +39,22 @@ CHOICE = (
     ("RAVDESS: the CNN of the notebooks, which knows RAVDESS alone", "ravdess"),
 )
 
-_HERE = Path(__file__).parent
-# Small pictures with large letters: on a phone they are 300 px wide.
-_PICTURE = {"font.size": 9, "axes.labelsize": 9, "xtick.labelsize": 9, "ytick.labelsize": 9, "lines.linewidth": 1.5}
-_TEMPLATES = Environment(loader=FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-_PIECES = _TEMPLATES.get_template("widgets.html", globals={"COLORS": COLORS, "MIN_CONFIDENCE": MIN_CONFIDENCE}).module
-
 
 class Upload(anywidget.AnyWidget):
-    """A drop zone with a button, which hands each file on as ``on_file(name, content, size)``.
+    """A drop zone with a button, which hands each file on as ``on_file(name, content, size)``, and ``on_idle()`` after the last.
 
     A file comes in parts, since Jupyter drops a message above 10 MB without a word; one above `max_mb` stays in the
     browser, and comes with its size and no content.
     """
 
-    _esm = _HERE / "upload.js"
+    _esm = HERE / "upload.js"
     accept = traitlets.Unicode(ACCEPT).tag(sync=True)
     max_mb = traitlets.Float(MAX_UPLOAD_MB).tag(sync=True)
     hint = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, on_file, **options):
+    def __init__(self, on_file, on_idle, **options):
         super().__init__(**options)
+        self._on_idle = on_idle
         # Here, for the browser can change what is synchronised.
         self._on_file, self._parts, self._max_bytes = on_file, bytearray(), self.max_mb * 10**6
         self.on_msg(self._receive)
@@ -85,95 +73,17 @@ class Upload(anywidget.AnyWidget):
                 self._on_file(name, content, size)
         finally:
             self.send({"kind": "arrived"})
+        if not self._parts and not message.get("waiting"):
+            self._on_idle()
 
 
-class Microphone(anywidget.AnyWidget):
-    """Record (`recording`: a WAV file of 16 kHz, mono, 16 bit, at most `max_s` long), or listen live.
+class Card(widgets.VBox):
+    """What is shown of one recording, and the row of the table that belongs to it."""
 
-    Without a browser, set `recording` or call `listen`.
-    """
-
-    _esm = _HERE / "microphone.js"
-    # Without an echo: the browser has the bytes already.
-    recording = traitlets.CBytes().tag(sync=True, echo_update=False)
-    max_s = traitlets.Int(MAX_RECORDING_S).tag(sync=True)
-
-    def __init__(self, listen, **options):
-        super().__init__(**options)
-        self.listen = listen
-        self.on_msg(self._receive)
-
-    def _receive(self, _, message, buffers):
-        try:
-            samples = np.frombuffer(buffers[0], dtype="<f4")
-            self.listen(samples, sr=message["sr"], anew=message["anew"], skipped_s=message["skipped_s"])
-        except SerError as error:
-            self.send({"kind": "error", "text": str(error)})
-        finally:
-            self.send({"kind": "heard"})  # the browser sends no more before this: nothing queues up
-
-
-class Live(widgets.VBox):
-    """What is heard live: the last window of samples and the last answers; nothing older is kept."""
-
-    def __init__(self):
-        self._verdict, self._bars, self._picture = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        super().__init__([self._verdict, _wrap(_half(self._bars), _half(self._picture))])
-        self.add_class("ser-live")
-
-    @property
-    def heard(self) -> pd.DataFrame:
-        """The last `LIVE_WINDOWS` answers, with the columns of `Predictor.timeline`."""
-        return pd.DataFrame(self._rows, columns=TIMES)
-
-    def forget(self, predictor):
-        """Begin anew; from now on this predictor answers."""
-        self._predictor, self._rows = predictor, deque(maxlen=LIVE_WINDOWS)
-        self._y, self._sr = np.empty(0, np.float32), None
-        self._end_s = self._asked_s = 0.0
-        self._verdict.value = self._bars.value = self._picture.value = ""
-        self.layout.display = "none"
-
-    def listen(self, samples: np.ndarray, *, sr: int = 16_000, anew: bool = False, skipped_s: float = 0.0):
-        """Take the next piece (n_samples,) of live audio, mono, full scale ±1, and answer if a second has gone by.
-
-        `anew` forgets what was heard before; `skipped_s` was lost before this piece, because the kernel was busy.
-        Samples that cannot be used raise AudioError; silence can be used.
-        """
-        samples = np.asarray(samples)
-        if not (samples.ndim == 1 and np.issubdtype(samples.dtype, np.floating) and np.isfinite(samples).all()):
-            found = f"{samples.dtype} of shape {samples.shape}"
-            raise AudioError(f"Bad live samples, {found}: expected finite floating point, mono.")
-        if not MIN_SR <= sr <= MAX_SR:
-            raise AudioError(f"Bad rate {sr} Hz of live audio: expected {MIN_SR} to {MAX_SR} Hz.")
-        if anew:
-            self.forget(self._predictor)
-        if sr != self._sr or skipped_s > 0:
-            self._y, self._sr = self._y[:0], sr
-        window = round(self._predictor.config.window_s * sr)
-        self._y = np.concatenate([self._y, samples])[-window:]
-        self._end_s += skipped_s + len(samples) / sr
-        if self._end_s - self._asked_s >= LIVE_HOP_S - 0.01:
-            self._asked_s = self._end_s
-            self._answer(self._ask())
-
-    def _ask(self):
-        try:
-            prediction = self._predictor.predict((self._y, self._sr))
-        except SilenceError:
-            return None
-        # A room that hums is no voice; without this, live would name its emotion all day.
-        doubts = {doubt.code for doubt in prediction.warnings}
-        return None if doubts & {"quiet", "no_speech"} else prediction
-
-    def _answer(self, prediction):
-        row = {"start_s": self._end_s - len(self._y) / self._sr, "end_s": self._end_s, "label": "silence"}
-        if prediction:
-            row |= {"label": prediction.label, "confidence": prediction.confidence} | prediction.probabilities
-        self._rows.append(row)
-        self._verdict.value, self._bars.value = _PIECES.live(prediction), _PIECES.bars(prediction)
-        self._picture.value = _timeline(self.heard, "Emotion over time, live")
-        self.layout.display = ""
+    def __init__(self, name, row, parts, buttons, n_bytes):
+        self.row, self.n_bytes = row, n_bytes
+        super().__init__([*parts, widgets.Box(buttons).add_class("ser-actions")])
+        self.add_class("ser-card")
 
 
 class Demo(widgets.VBox):
@@ -188,25 +98,27 @@ class Demo(widgets.VBox):
             if not value > 0:
                 raise ConfigError(f"Bad {option} {value!r}: expected a number above 0.")
         self._max_mb, self._max_clips = max_upload_mb, max_clips
-        self._rows, self._kept_bytes, self._n_spoken = [], deque(), 0
+        self._rows, self._n_spoken, self._cleared, self._later = [], 0, None, []
         self.live = Live()
         self._answer_by(predictor or kept(), predictor.checkpoint.stem if predictor else CHOICE[0][1])
         self.variant = widgets.RadioButtons(options=CHOICE, description="Model:")
-        self.variant.layout.display = "none" if predictor else ""
-        hint = _PIECES.hint(max_upload_mb, find_spec("av"))
-        self.upload = Upload(self._add, max_mb=max_upload_mb, hint=hint).add_class("ser-half")
+        self._only = predictor is not None
+        self.variant.layout.display = "none" if self._only else ""
+        hint = PIECES.hint(max_upload_mb, MAX_DURATION_S, find_spec("av"))
+        self.upload = Upload(self._add, self._work, max_mb=max_upload_mb, hint=hint).add_class("ser-half")
         self.microphone = Microphone(self.live.listen).add_class("ser-half")
         self.explanation = widgets.Checkbox(True, description="Show what the network listened to", indent=False)
         self.clear = widgets.Button(description="Clear", icon="trash")
         self.status, self.table, self.download, self.results = *(widgets.HTML() for _ in range(3)), widgets.VBox()
         self.microphone.observe(self._on_recording, names="recording")
         self.variant.observe(self._on_variant, names="value")
-        self.clear.on_click(lambda _: self._forget())
-        controls = widgets.HBox([self.explanation, self.clear, self.download]).add_class("ser-controls")
-        top = [widgets.HTML(_PIECES.intro()), self.variant, _wrap(self.upload, self.microphone), controls]
-        super().__init__([*top, self.status, self.live, self.results, self.table])
+        self.clear.on_click(lambda _: self._undo() if self._cleared else self._forget())
+        controls = widgets.HBox([self.status, self.clear, self.download]).add_class("ser-controls")
+        ways = wrap(self.microphone, self.upload).add_class("ser-top")
+        top = [widgets.HTML(PIECES.intro()).add_class("ser-intro"), ways, self._examples(), controls]
+        super().__init__([*top, self.live, self.results, self.table, self.variant, self.explanation])
         self.add_class("ser-demo")
-        self._forget()
+        self._say("No recording yet.")
 
     @property
     def clips(self) -> pd.DataFrame:
@@ -215,12 +127,24 @@ class Demo(widgets.VBox):
 
     def add(self, name: str, content: bytes) -> Prediction | None:
         """Predict one recording and show its card, as if it had been uploaded; None if it cannot be used."""
-        return self._add(str(name), bytes(content), len(content))
+        prediction = self._add(str(name), bytes(content), len(content))
+        self._work()
+        return prediction
 
     def snapshot(self) -> str:
         """Give what is shown, without the players, as HTML that needs no kernel: for a saved notebook."""
         parts = [_html(widget) for widget in (self.status, self.live, self.results, self.table)]
-        return f'{_PIECES.style()}<div class="ser-demo">{"".join(parts)}</div>'
+        return f'{PIECES.style()}<div class="ser-demo">{"".join(parts)}</div>'
+
+    def _examples(self):
+        """A button for each clip of data/samples, or where they are not there, for each emotion of the synthesiser."""
+        buttons, real = [], settings.samples_dir().is_dir()
+        for emotion in EMOTIONS:
+            buttons.append(widgets.Button(description=emotion, tooltip=f"Try an example: {emotion}"))
+            buttons[-1].on_click(
+                lambda button: self.add(f"example-{button.description}.flac", _example(button.description))
+            )
+        return widgets.Box([widgets.HTML(PIECES.examples(real)), *buttons]).add_class("ser-examples")
 
     def _add(self, name, content, size):
         self._say(f"Listening to {name} …")
@@ -230,11 +154,10 @@ class Demo(widgets.VBox):
         except AudioError as error:
             prediction = None
             row = {"file": name, "error": str(error)}
-            self._show(row, [widgets.HTML(_PIECES.complaint(name, str(error)))])
+            self._show(name, row, [widgets.HTML(PIECES.complaint(name, str(error)))])
         else:
             self._answer(name, y, prediction)
-        n_bad = sum(bool(row["error"]) for row in self._rows)
-        self.status.value = _PIECES.summary(len(self._rows), n_bad, len(self.results.children))
+        self._sum_up()
         return prediction
 
     def _load(self, name, content, size):
@@ -247,37 +170,90 @@ class Demo(widgets.VBox):
         return self._predictor.load(file)
 
     def _answer(self, name, y, prediction):
-        config = self._predictor.config
+        predictor, config = self._predictor, self._predictor.config
         # What the network heard: every browser plays it, unlike AIFF, and it is never large.
         sound = io.BytesIO()
         sf.write(sound, y, config.sr, format="FLAC")
         player = widgets.Audio(value=sound.getvalue(), format="flac", autoplay=False, loop=False)
-        timeline, picture = widgets.HTML(), widgets.HTML(_picture(y, config, name))
-        head, doubts = widgets.HTML(_PIECES.head(name, prediction)), widgets.HTML(_PIECES.doubts(prediction))
-        sides = _wrap(_half(widgets.HTML(_PIECES.bars(prediction)), timeline), _half(player, picture))
-        self._show(prediction_row(name, prediction), [head, sides, doubts], sound.tell())
-        # The answer is there; what takes longer follows it.
+        timeline, picture, second = widgets.HTML(), widgets.HTML(_picture(y, config, name)), widgets.HTML()
+        head = widgets.HTML(PIECES.head(name, prediction))
+        sides = wrap(half(widgets.HTML(PIECES.bars(prediction)), timeline), half(player, picture))
+        asked = [] if self._only else [self._ask_other(sound, second)]
+        self._show(name, prediction_row(name, prediction), [head, second, sides], asked, sound.tell())
+        # The answer is there; what takes longer follows when all of a queue is answered.
         if prediction.duration_s > TIMELINE_S:
-            self._say(f"Following the emotion through {name} …")
-            hop_s = max(1.0, prediction.duration_s / MAX_WINDOWS)
-            table = self._predictor.timeline((y, config.sr), hop_s=hop_s)
-            timeline.value = _timeline(table, f"Emotion over time in {name}")
-        explicable = prediction.duration_s <= MAX_CLIP_S and self._predictor.model.kind == "log_mel"
+            self._later.append(
+                (f"Following the emotion through {name} …", self._follow, (predictor, name, y, timeline))
+            )
+        explicable = prediction.duration_s <= MAX_CLIP_S and predictor.model.kind == "log_mel"
         if self.explanation.value and explicable:
-            self._say(f"Looking for what spoke for {prediction.label} in {name} …")
-            explanation = explain(self._predictor, (y, config.sr), emotion=prediction.label).over_whole(y, config)
-            picture.value = _picture(y, config, name, explanation) + _PIECES.listened(prediction.label)
+            words = f"Looking for what spoke for {prediction.label} in {name} …"
+            self._later.append((words, self._explain, (predictor, name, y, prediction.label, picture)))
 
-    def _show(self, row, card, n_bytes=0):
-        self._rows.append(row | {"model": self._model})
-        cards = [widgets.VBox(card).add_class("ser-card"), *self.results.children]
-        self._kept_bytes.appendleft(n_bytes)
-        while len(cards) > 1 and (len(cards) > self._max_clips or sum(self._kept_bytes) > MAX_KEPT_MB * 10**6):
+    def _follow(self, predictor, name, y, timeline):
+        sr = predictor.config.sr
+        table = predictor.timeline((y, sr), hop_s=max(1.0, len(y) / sr / MAX_WINDOWS))
+        timeline.value = timeline_picture(table, f"Emotion over time in {name}")
+
+    def _explain(self, predictor, name, y, emotion, picture):
+        config = predictor.config
+        explanation = explain(predictor, (y, config.sr), emotion=emotion).over_whole(y, config)
+        picture.value = _picture(y, config, name, explanation) + PIECES.listened(emotion)
+
+    def _work(self):
+        """Do what the answers did not wait for."""
+        done = bool(self._later)
+        while self._later:
+            words, job, of = self._later.pop(0)
+            if of[-1].comm is not None:  # its card is still open
+                self._say(words)
+                job(*of)
+        if done:
+            self._sum_up()
+
+    def _ask_other(self, sound, place):
+        _, other = next(choice for choice in CHOICE if choice[1] != self._model)
+        button = widgets.Button(description=f"Ask {other} as well")
+
+        def ask(_):
+            button.layout.display = "none"
+            place.value = PIECES.other(kept(other).predict(io.BytesIO(sound.getvalue())))
+
+        button.on_click(ask)
+        return button
+
+    def _show(self, name, row, parts, buttons=(), n_bytes=0):
+        self._drop_cleared()
+        row = row | {"model": self._model}
+        self._rows.append(row)
+        remove = widgets.Button(description="Remove", tooltip=f"Remove {name}")
+        cards = [Card(name, row, parts, [*buttons, remove], n_bytes), *self.results.children]
+        remove.on_click(lambda _, card=cards[0]: self._remove(card))
+        while len(cards) > 1 and (
+            len(cards) > self._max_clips or sum(card.n_bytes for card in cards) > MAX_KEPT_MB * 10**6
+        ):
             _close(cards.pop())
-            self._kept_bytes.pop()
         self.results.children = cards
-        self.table.value = _PIECES.table(self._rows)
-        self.download.value = _PIECES.csv_link(_base64(self.clips.to_csv(index=False).encode()))
+        self._show_table()
+
+    def _show_table(self):
+        self.table.value = PIECES.table(self._rows) if self._rows else ""
+        self.download.value = PIECES.csv_link(_base64(_csv(self.clips))) if self._rows else ""
+
+    def _remove(self, card):
+        self._rows = [row for row in self._rows if row is not card.row]
+        self.results.children = [other for other in self.results.children if other is not card]
+        _close(card)
+        self._show_table()
+        self._sum_up()
+
+    def _sum_up(self):
+        (self.add_class if self._rows else self.remove_class)("ser-answered")
+        n_bad = sum(bool(row["error"]) for row in self._rows)
+        n_open = len(self.results.children)
+        self.status.value = (
+            PIECES.summary(self._rows, n_bad, n_open) if self._rows else PIECES.status("No recording yet.")
+        )
 
     def _answer_by(self, predictor, model):
         self._predictor, self._model = predictor, model
@@ -285,7 +261,7 @@ class Demo(widgets.VBox):
 
     def _on_variant(self, change):
         self._answer_by(kept(change["new"]), change["new"])
-        self._say(f"From now on {change['new']} answers.")
+        self._say(f"From now on {change['new']} answers; what is below was answered before.")
 
     def _on_recording(self, change):
         if content := change["new"]:
@@ -294,17 +270,31 @@ class Demo(widgets.VBox):
             self.microphone.recording = b""  # so that the same bytes can come again
 
     def _forget(self):
-        for card in self.results.children:
-            _close(card)
+        """Show nothing any more; until something new comes, it can be undone."""
         self.live.forget(self._predictor)
-        self._kept_bytes.clear()
-        self._rows, self._n_spoken, self.results.children = [], 0, ()
-        self.table.value = self.download.value = ""
-        self.microphone.send({"kind": "clear"})
-        self._say("No recording yet.")
+        self._later.clear()
+        for widget in (self.microphone, self.upload):  # what waits in the browser is not sent
+            widget.send({"kind": "clear"})
+        if self._rows:
+            self._cleared = (self._rows, self.results.children, self._n_spoken)
+            self.clear.description, self.clear.icon = "Undo", "undo"
+        self._rows, self.results.children, self._n_spoken = [], (), 0
+        self._show_table()
+        self._sum_up()
+
+    def _undo(self):
+        self._rows, self.results.children, self._n_spoken = self._cleared
+        self._cleared, self.clear.description, self.clear.icon = None, "Clear", "trash"
+        self._show_table()
+        self._sum_up()
+
+    def _drop_cleared(self):
+        for card in self._cleared[1] if self._cleared else ():
+            _close(card)
+        self._cleared, self.clear.description, self.clear.icon = None, "Clear", "trash"
 
     def _say(self, text):
-        self.status.value = _PIECES.status(text)
+        self.status.value = PIECES.status(text)
 
 
 def build_demo(predictor=None, *, max_upload_mb: float = MAX_UPLOAD_MB, max_clips: int = MAX_CLIPS) -> Demo:
@@ -338,14 +328,6 @@ def build_demo(predictor=None, *, max_upload_mb: float = MAX_UPLOAD_MB, max_clip
     return Demo(predictor, max_upload_mb, max_clips)
 
 
-def _half(*children):
-    return widgets.VBox(children).add_class("ser-half")
-
-
-def _wrap(*children):
-    return widgets.Box(children).add_class("ser-wrap")
-
-
 def _html(widget):
     if isinstance(widget, widgets.HTML):
         return widget.value
@@ -361,7 +343,7 @@ def _close(widget):
         part.close()
 
 
-@mpl.rc_context(_PICTURE)
+@mpl.rc_context(PICTURE)
 def _picture(y, config, name, explanation=None):
     """Draw waveform and log-mel spectrogram, and what the network listened to over it."""
     # A Figure of its own: pyplot would keep it, and a notebook would show it a second time.
@@ -377,23 +359,29 @@ def _picture(y, config, name, explanation=None):
         under.collections[-1].set(linewidth=1)  # in a picture as small as this
         under.figure.axes[-1].set_ylabel("1: spoke most")
     under.set(ylabel="Mel (Hz)", xlim=(0, len(y) / config.sr), title="")
-    return _img(under.figure, f"Waveform and log-mel spectrogram of {name}")
+    return img(under.figure, f"Waveform and log-mel spectrogram of {name}")
 
 
-@mpl.rc_context(_PICTURE)
-def _timeline(table, title):
-    figure = Figure(figsize=(4.4, 2.6), layout="constrained")
-    plots.plot_timeline(table, ax=figure.subplots()).set_ylabel("")
-    runs = table.groupby((table["label"] != table["label"].shift()).cumsum())
-    ends = [f"{run['label'].iloc[0]} until {run['end_s'].iloc[-1]:.0f} s" for _, run in runs]
-    return _img(figure, f"{title}: {', '.join(ends)}")
+def _example(emotion):
+    clip = settings.samples_dir() / f"{emotion}.flac"
+    if clip.is_file():
+        return clip.read_bytes()
+    from sercore.corpora import synthetic
+
+    sound = io.BytesIO()
+    sf.write(sound, synthetic.synthesize(emotion), synthetic.SR, format="FLAC")
+    return sound.getvalue()
 
 
-def _img(figure, text):
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=200)
-    # Not widgets.Image: that has no alternative text, and its tooltip keeps the browser from showing it.
-    return _PIECES.picture(_base64(png.getvalue()), text)
+def _csv(table):
+    """As spreadsheets want it: marked as UTF-8, and no cell that they would take for a formula."""
+    words = table.select_dtypes(exclude="number").columns
+    table = table.assign(**{name: table[name].map(_harmless) for name in words})
+    return table.to_csv(index=False).encode("utf-8-sig")
+
+
+def _harmless(cell):
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def _base64(content):

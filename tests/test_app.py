@@ -1,6 +1,7 @@
 """The web page as its server sees it: what answers, what is refused, what stays apart; tests/browser looks at it."""
 
 import json
+import subprocess
 import sys
 import time
 import urllib.error
@@ -51,6 +52,7 @@ def app(home):
         "--base_url=/emotion/",
         "--Sessions.max_sessions=2",
         "--Sessions.closed_s=20",
+        "--Sessions.unmet_s=5",
         "--Sessions.cull_interval=1",
     )
     with serve(home, *options) as (address, process):
@@ -172,6 +174,31 @@ def test_a_third_visitor_waits_until_a_place_is_free(app, visitor):
 
     assert wait(comes)
     came[0].close()
+
+
+def test_who_only_looks_takes_no_place(app, visitor):
+    address, process = app
+    for _ in range(3):
+        assert status(address, method="HEAD") == 200
+    assert status(address) == 200  # a crawler or a link preview: no websocket follows
+    assert status(address) == 503
+    assert wait(lambda: status(address) == 200)
+    assert status(f"{address}api/kernels/{visitor.kernel}") == 200
+    wait(lambda: len([s for child in process.children() for s in child.children()]) == 1)
+
+
+def test_the_page_is_served_under_its_own_names_alone(app):
+    address, _ = app
+    assert status(address, method="HEAD", Host="evil.example") == 403
+    for place in ("logout", "voila/templates/lab/static/%2e%2e/index.html.j2"):
+        assert status(address + place) in (403, 404), place
+
+
+def test_a_taken_port_is_told_and_no_other_is_used(app):
+    port = app[0].split(":")[2].split("/")[0]
+    command = [sys.executable, str(ROOT / "notebooks" / "app" / "serve.py"), f"--port={port}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1 and f"Port {port} is taken" in done.stderr
 
 
 def test_visitors_see_nothing_of_each_other(app, visitor):

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import tracemalloc
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 
@@ -17,13 +18,13 @@ import soundfile as sf
 import torch
 from typer.testing import CliRunner
 
-from sercore import widgets
+from sercore import live, settings, widgets
 from sercore.cli import app
 from sercore.corpora.synthetic import SR, synthesize
 from sercore.errors import AudioError, ConfigError
 from sercore.labels import COLORS, EMOTIONS
 from sercore.models import build_model, save_checkpoint
-from sercore.predict import Predictor, predict_emotion
+from sercore.predict import Doubt, Predictor, predict_emotion
 from sercore.widgets import MAX_UPLOAD_MB, build_demo
 
 EVIL = """<img src=x onerror="alert('1')">&.wav"""
@@ -85,7 +86,8 @@ def test_a_card_holds_player_picture_bars_and_verdict(demo, predictor):
     png = base64.b64decode(re.search(r'src="data:image/png;base64,([^"]+)"', text).group(1))
     assert png.startswith(b"\x89PNG")
     assert 'alt="Waveform and log-mel spectrogram of happy.wav"' in text
-    assert f"{prediction.label}, {100 * prediction.confidence:.0f}\u00a0% sure" in text
+    verdict = f"{prediction.label}, {100 * prediction.confidence:.0f}\u00a0% sure"
+    assert verdict in re.sub("<[^>]*>", "", text) and f"answered by {prediction.network}" in text
     words = " ".join(re.sub("<[^>]*>", " ", text).split())
     for emotion, share in prediction.probabilities.items():
         assert f"{emotion} {100 * share:.0f} %" in words.replace("\u00a0", " ") and COLORS[emotion] in text
@@ -123,7 +125,9 @@ def test_a_recording_above_the_limit_is_refused_unread(predictor):
     demo = build_demo(predictor, max_upload_mb=1.5)
     assert demo.add("large.wav", bytes(1_500_001)) is None
     assert "Too large: large.wav has 2 MB, expected at most 1.5 MB" in html(demo.results)
-    assert "At most 1.5 MB" in demo.upload.hint and demo.upload.max_mb == 1.5  # told before, and known to the browser
+    assert (
+        "1.5 MB and 5 minutes each" in demo.upload.hint and demo.upload.max_mb == 1.5
+    )  # told before, and known to the browser
 
 
 @pytest.mark.parametrize("option", ["max_upload_mb", "max_clips"])
@@ -189,7 +193,9 @@ def test_live_answers_every_second_as_the_predictor_does(demo, predictor):
         [answer.confidence for answer in expected], abs=1e-6
     )
     shown = html(demo.live)
-    assert f'role="status" style="border-left: 8px solid {COLORS[expected[1].label]}">{expected[1].label}<' in shown
+    means = pd.DataFrame([answer.probabilities for answer in expected]).mean()
+    verdict = f"{means.idxmax()}, {100 * means.max():.0f}\u00a0% sure"  # of both, or it would flicker
+    assert verdict in re.sub("<[^>]*>", "", unescape(shown)) and COLORS[means.idxmax()] in shown
     assert f'alt="Emotion over time, live: {expected[0].label} until ' in shown
     assert demo.clips.empty  # live is not kept
 
@@ -228,7 +234,7 @@ def growth(action, settled, turns):
 
 @pytest.mark.slow
 def test_live_keeps_no_more_than_it_shows(demo, monkeypatch):
-    monkeypatch.setattr(widgets, "LIVE_WINDOWS", 3)
+    monkeypatch.setattr(live, "LIVE_WINDOWS", 3)
     demo.microphone.listen(np.zeros(SR, np.float32), anew=True)
 
     def hear(second):
@@ -289,10 +295,11 @@ def test_old_cards_close_and_stay_in_the_table(predictor, monkeypatch):
         demo.add(name, HAPPY)
     oldest = list(walk(demo.results.children[-1]))
     demo.add("c.wav", HAPPY)
-    assert [re.search("<h3>(.*?) ", html(card)).group(1) for card in demo.results.children] == ["c.wav", "b.wav"]
+    assert [card.row["file"] for card in demo.results.children] == ["c.wav", "b.wav"]
     assert all(part.comm is None for part in oldest)
     assert list(saved(demo)["file"]) == ["a.wav", "b.wav", "c.wav"]
-    assert "3 recordings. The newest 2 have their cards below; the table has all." in demo.status.value
+    said = " ".join(demo.status.value.split())
+    assert "3 recordings. The newest 2 have their cards below; the table has all." in said
     monkeypatch.setattr(widgets, "MAX_KEPT_MB", 0)
     demo.add("d.wav", HAPPY)
     assert len(demo.results.children) == 1  # the newest is shown, whatever it weighs
@@ -303,8 +310,10 @@ def test_a_closed_card_leaves_no_widget_behind(demo):
     demo.add("happy.wav", HAPPY)
     demo.microphone.listen(VOICE[:SR])
     assert len(ipywidgets.widgets.widget._instances) > n_before
-    demo.clear.click()
+    (remove,) = (part for part in walk(demo.results) if getattr(part, "description", "") == "Remove")
+    remove.click()
     assert len(ipywidgets.widgets.widget._instances) == n_before
+    assert demo.results.children == () and demo.clips.empty
 
 
 @pytest.mark.slow
@@ -348,9 +357,70 @@ def test_clear_forgets_everything(demo):
     assert (demo.results.children, demo.table.value, demo.download.value) == ((), "", "")
     assert demo.live.layout.display == "none" and demo.live.heard.empty
     assert demo.clips.empty
-    assert all(part.comm is None for part in forgotten)  # closed: the kernel lets go of the bytes
     demo.add("happy.wav", HAPPY)
     assert len(demo.clips) == 1
+    assert all(part.comm is None for part in forgotten)  # closed: the kernel lets go of the bytes
+
+
+def test_clear_can_be_undone_until_something_new_comes(demo):
+    demo.add("happy.wav", HAPPY)
+    shown = demo.results.children, demo.table.value
+    demo.clear.click()
+    assert demo.clear.description == "Undo" and demo.clips.empty
+    demo.clear.click()
+    assert (demo.results.children, demo.table.value) == shown and demo.clear.description == "Clear"
+
+
+def test_the_verdict_yields_to_its_doubts(demo, monkeypatch):
+    demo.add("hum.wav", encode(HISS))
+    assert "no speech found" in html(demo.results) and "% sure" not in html(demo.results)
+    monkeypatch.setattr(demo._predictor, "predict", unlike(demo._predictor.predict))
+    label = demo.add("whisper.wav", HAPPY).label
+    text = html(demo.results.children[0])
+    assert f"sounds {label}, but this is unlike anything it knows" in text and "% sure" not in text
+    assert text.index("ser-verdict") < text.index("ser-doubt") < text.index("ser-bars")
+
+
+def unlike(predict):
+    doubt = Doubt("unlike", "Unlike the training data.")
+    return lambda recording: replace(predict(recording), warnings=(doubt,))
+
+
+def test_all_of_a_queue_is_answered_before_anything_is_explained(predictor, monkeypatch):
+    demo, said = build_demo(predictor), []
+    monkeypatch.setattr(demo, "_explain", lambda *of: said.append((len(demo.clips), of[1])))
+    for waiting in (1, 0):
+        message = {"name": f"{waiting}.wav", "size": len(HAPPY), "offset": 0, "waiting": waiting}
+        demo.upload._handle_custom_msg(message, [HAPPY])
+    assert said == [(2, "1.wav"), (2, "0.wav")]
+
+
+def test_an_example_is_one_click_away_with_data_and_without(predictor, monkeypatch, tmp_path):
+    for folder, words in ((settings.samples_dir(), "Real speech"), (tmp_path / "none", "Synthetic speech")):
+        monkeypatch.setenv("SERCORE_SAMPLES", str(folder))
+        demo = build_demo(predictor)
+        demo.explanation.value = False
+        buttons = [part for part in walk(demo) if getattr(part, "description", "") in EMOTIONS]
+        assert [button.description for button in buttons] == list(EMOTIONS) and words in html(demo)
+        buttons[4].click()
+        assert demo.clips["file"].to_list() == ["example-angry.flac"] and demo.clips["error"].to_list() == [""]
+
+
+def test_the_other_network_is_one_click_away():
+    demo = build_demo()
+    demo.add("happy.wav", HAPPY)
+    (ask,) = (part for part in walk(demo.results) if getattr(part, "description", "") == "Ask ravdess as well")
+    ask.click()
+    expected = Predictor("ravdess").predict(io.BytesIO(HAPPY))
+    assert f"{expected.network} answers" in html(demo.results) and expected.label in html(demo.results)
+
+
+@pytest.mark.parametrize("name", ["=1+1.wav", "+cmd.wav", "-2.wav", "@SUM(1).wav", "\t=1.wav"])
+def test_a_spreadsheet_takes_no_name_for_a_formula(demo, name):
+    demo.add(name, b"not audio")
+    data = re.search(r'base64,([^"]+)"', demo.download.value).group(1)
+    assert base64.b64decode(data).startswith(b"\xef\xbb\xbf")  # by which Excel knows UTF-8
+    assert saved(demo)["file"][0] == f"'{name}"
 
 
 def test_nothing_is_written_to_disk(demo, tmp_path, monkeypatch):

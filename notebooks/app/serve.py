@@ -5,10 +5,12 @@ Run it by `make app`. Options are Voila's (`--help`), for example `--port=8866` 
 """
 
 import asyncio
+import contextvars
 import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,14 +21,13 @@ from pathlib import Path
 
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 from jupyter_server.auth.login import LoginFormHandler
-from jupyter_server.auth.logout import LogoutHandler
 from jupyter_server.base.handlers import FileFindHandler
 from jupyter_server.services.kernels.handlers import KernelHandler
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from jupyter_server.utils import url_path_join
 from jupyterlab_server.themes_handler import ThemesHandler
 from tornado.web import HTTPError
-from traitlets import Int
+from traitlets import Int, List, Unicode
 from traitlets.config import Config
 from voila.app import Voila, _kernel_id_regex
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
@@ -45,7 +46,7 @@ ALLOWED = ["comm_open", "comm_msg", "comm_close", "comm_info_request", "kernel_i
 PROTOCOL = "v1.kernel.websocket.jupyter.org"
 #: What answers besides the page itself. Voila's other handlers would give out files of the folder.
 SERVED = (VoilaKernelWebsocketHandler, VoilaShutdownKernelHandler, TemplateStaticFileHandler, MultiStaticFileHandler,
-          ThemesHandler, FileFindHandler, LoginFormHandler, LogoutHandler)  # fmt: skip
+          ThemesHandler, FileFindHandler, LoginFormHandler)  # fmt: skip
 # Widgets are styled in place and anywidget imports its code from a blob; nothing comes from another host.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline' blob:; "
@@ -119,6 +120,9 @@ class Copy:
 
 
 copies = Copies()
+#: Whose page is being made.
+visitor = contextvars.ContextVar("visitor", default="127.0.0.1")
+LOCAL = ("127.0.0.1", "::1")
 
 
 class CopyProvisioner(LocalProvisioner):
@@ -137,22 +141,38 @@ class Sessions(AsyncMappingKernelManager):
     """The kernels, one a visitor, as many as the machine can bear."""
 
     max_sessions = Int(20, config=True, help="A visitor beyond these is asked to come back later.")
-    closed_s = Int(300, config=True, help="How long a session stays that no page is connected to [s].")
+    max_per_address = Int(
+        5, config=True, help="Sessions of one address; this computer, and a proxy on it, may have all."
+    )
+    closed_s = Int(300, config=True, help="How long a session stays that no page is connected to any more [s].")
+    unmet_s = Int(30, config=True, help="How long a session stays that no page ever connected to [s].")
     memory_mb = Int(4000, config=True, help="What one session may allocate [MB].")
 
-    _starting = 0
+    def __init__(self, **options):
+        super().__init__(**options)
+        self._starting, self._met, self._addresses = 0, set(), {}
 
     async def start_kernel(self, **options):
-        if len(self) + self._starting >= self.max_sessions:
+        address = visitor.get()
+        mine = sum(of == address for kernel, of in self._addresses.items() if kernel in self)
+        crowded = address not in LOCAL and mine >= self.max_per_address
+        if crowded or len(self) + self._starting >= self.max_sessions:
             raise HTTPError(503)
         self._starting += 1
         try:
-            return await super().start_kernel(**options)
+            kernel_id = await super().start_kernel(**options)
+            self._addresses[kernel_id] = address
+            return kernel_id
         finally:
             self._starting -= 1
 
+    def notify_connect(self, kernel_id):
+        self._met.add(kernel_id)
+        super().notify_connect(kernel_id)
+
     async def cull_kernel_if_idle(self, kernel_id):
-        limit_s = self.cull_idle_timeout if self._kernel_connections.get(kernel_id) else self.closed_s
+        closed_s = self.closed_s if kernel_id in self._met else self.unmet_s
+        limit_s = self.cull_idle_timeout if self._kernel_connections.get(kernel_id) else closed_s
         self.get_kernel(kernel_id).kernel_spec.metadata["cull_idle_timeout"] = limit_s
         await super().cull_kernel_if_idle(kernel_id)
 
@@ -183,9 +203,19 @@ class KernelAnswer(KernelHandler):
 
 
 class Page(TornadoVoilaHandler):
-    """The page itself."""
+    """The page itself; a link preview or a probe, which ask for its HEAD, start no session."""
+
+    def prepare(self):
+        host, known = self.request.host_name, App.instance().hosts
+        if known and host not in known:
+            raise HTTPError(403, f"Bad host {host!r}: expected one of {known} (option App.hosts).")
+        return super().prepare()
+
+    def head(self):
+        self.set_header("Content-Type", "text/html; charset=utf-8")
 
     async def get(self):
+        visitor.set(self.request.remote_ip)
         self.xsrf_token  # noqa: B018 - sets the cookie, without which a page that closes cannot end its session
         await super().get()
 
@@ -208,9 +238,13 @@ def log_error(cell, cell_index, execute_reply):
 class App(Voila):
     """Voila with the settings above; its own options still count for more."""
 
+    hosts = List(Unicode(), ["localhost", "127.0.0.1", "::1"], config=True,
+                 help="Names under which the page is served; an empty list is any.")  # fmt: skip
+
     def initialize(self, argv=None):
         config = Config()
         config.Voila.update(ip="127.0.0.1", open_browser=False, notebook_path=str(NOTEBOOK))
+        config.Voila.port_retries = 0  # another port would be no place that the README names
         config.Voila.tornado_settings = {
             "websocket_max_message_size": MAX_MESSAGE,
             "headers": {"Content-Security-Policy": POLICY, "Permissions-Policy": "microphone=(self)"}
@@ -230,7 +264,7 @@ class App(Voila):
         config.VoilaExecutor.on_cell_error = log_error
         config.VoilaExecutor.cell_error_instruction = "Please reload the page. The server's log says what went wrong."
         # An open page may rest for an hour; a session that died is not replaced by an empty one in silence.
-        config.Sessions.update(cull_idle_timeout=3600, cull_interval=30, cull_connected=True)
+        config.Sessions.update(cull_idle_timeout=3600, cull_interval=10, cull_connected=True)
         config.AsyncIOLoopKernelRestarter.restart_limit = 0
         if COPIES:
             if len(tempfile.gettempdir()) < 36:  # the path of a socket has 107 letters at most
@@ -244,6 +278,15 @@ class App(Voila):
     def setup_template_dirs(self):
         super().setup_template_dirs()
         self.template_paths.insert(0, str(HERE))
+
+    def _is_free(self):
+        with socket.socket(socket.AF_INET6 if ":" in self.ip else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self.ip, self.port))
+            except OSError:
+                return False
+        return True
 
     def init_settings(self):
         settings = super().init_settings()
@@ -260,6 +303,15 @@ class App(Voila):
         return [*served, state, (url_path_join(self.server_url, "/?"), Page, handlers[-1][2])]
 
     def listen(self):
+        if not self._is_free():
+            sys.exit(
+                f"Port {self.port} is taken, perhaps by this page itself. Choose another: make app OPTIONS=--port=8867"
+            )
+        print(
+            f"Starting; about half a minute. Then: http://localhost:{self.port}{self.base_url}",
+            file=sys.stderr,
+            flush=True,
+        )
         if COPIES:
             copies.start()
         # Nobody has to send us more than a few bytes, other than through a websocket.
