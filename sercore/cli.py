@@ -118,11 +118,6 @@ def _recorded(table, options):
     typer.echo(f"Recorded in {options['results_dir']}", err=True)
 
 
-def _write(table, csv):
-    if csv:
-        settings.write_atomic(csv, table.to_csv(index=False).encode("utf-8", "surrogateescape"))
-
-
 @app.callback()
 def main(
     verbose: Annotated[bool, _option("Say more of what is done.", "--verbose")] = False,
@@ -198,7 +193,8 @@ def timeline(file: Path, hop_s: float = 1.0, checkpoint: Checkpoint = "any_voice
         settings.check_writable(csv)
     table = _predictor(checkpoint).timeline(file, hop_s=hop_s)
     _show(table)
-    _write(table, csv)
+    if csv:
+        settings.write_atomic(csv, table.to_csv(index=False).encode("utf-8", "surrogateescape"))
 
 
 @app.command()
@@ -224,11 +220,9 @@ def train(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument()] = "ravdess",
-    corpus: Corpus = None,
-    root: Root = None,
+    checkpoint: Annotated[str, typer.Argument()] = "ravdess", corpus: Corpus = None, root: Root = None,
     include_seen: Annotated[bool, typer.Option("--include-seen")] = False,
-):
+):  # fmt: skip
     """Score a checkpoint (file or name) on speakers it was not trained on."""
     import pandas as pd
 
@@ -240,10 +234,8 @@ def evaluate(
     # A checkpoint that does not say whom it was trained on may have been trained on all.
     seen = clips["speaker"].isin(info.get("train_speakers", clips["speaker"]))
     if seen.all() and not include_seen:
-        raise ConfigError(
-            f"No unseen speaker: {name} was trained on everyone here, or does not say on whom. For an "
-            "honest score of such a model run `sercore crossval`; --include-seen scores it all the same."
-        )
+        words = f"No unseen speaker: {name} was trained on everyone here, or does not say on whom. For an honest score "
+        raise ConfigError(words + "of such a model run `sercore crossval`; --include-seen scores it all the same.")
     if seen.any():
         verdict = "THESE SCORES ARE NOT HONEST." if include_seen else "they are left out."
         n_seen = clips["speaker"][seen].nunique()
@@ -341,16 +333,24 @@ def transfer(corpus: str, root: Root = None, checkpoint: Checkpoint = "ravdess")
 
 
 @app.command()
-def deletion(
-    corpus: Corpus = None, root: Root = None, checkpoint: Checkpoint = "ravdess", n_clips: int = 24, seed: int = 0
-):
+def deletion(corpus: Corpus = None, root: Root = None, checkpoint: Checkpoint = "ravdess", n_clips: int = 24):
     """Test what a network listened to: how fast its answer falls when the most important cells are silenced first."""
     from sercore import explain
     from sercore.predict import VARIANTS
 
     clips, options = _setting(corpus, root, trial=checkpoint not in VARIANTS)
-    how = {"n_clips": n_clips, "seed": seed, "results_dir": options["results_dir"]}
+    how = {"n_clips": n_clips, "results_dir": options["results_dir"]}
     _recorded(explain.deletion_areas(clips, _predictor(checkpoint), **how), options)
+
+
+@app.command()
+def export(file: Path, checkpoint: Checkpoint = "small"):
+    """Write a network as an ONNX graph, waveform in and probabilities out, for phones and other languages."""
+    from sercore.export import export_onnx
+
+    settings.check_writable(file)
+    largest = export_onnx(_predictor(checkpoint), file)
+    typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB; its answers are torch's but for {largest:.0e}.")
 
 
 @app.command()
@@ -367,11 +367,9 @@ def _report(report):
     typer.echo(f"{report.name}: expected {report.n_expected}, found {report.n_found}")
     for part in ("missing", "unreadable", "skipped", "copies"):
         entries = getattr(report, part)
-        typer.echo(f"{part} {len(entries)}")
-        for entry in list(entries)[:20]:
-            typer.echo(f"  {entry} {entries[entry] if isinstance(entries, dict) else ''}")
-        if len(entries) > 20:
-            typer.echo(f"  … and {len(entries) - 20} more")
+        lines = [f"  {entry} {entries[entry] if isinstance(entries, dict) else ''}" for entry in entries]
+        more = [f"  … and {len(lines) - 20} more"] if len(lines) > 20 else []
+        typer.echo("\n".join([f"{part} {len(lines)}", *lines[:20], *more]))
     raise typer.Exit(int(not report.ok))
 
 

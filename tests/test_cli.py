@@ -90,7 +90,7 @@ def test_help_names_every_command_and_loads_nothing_heavy():
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for command in (
-        "sample predict timeline train evaluate crossval ablate noise matrix transfer deletion extract verify download"
+        "sample predict timeline train evaluate crossval ablate noise matrix transfer deletion export extract verify download"
     ).split():
         assert f"  {command} " in output
     assert "loaded: []" in output

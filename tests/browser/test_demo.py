@@ -91,7 +91,7 @@ def test_five_recordings_at_once_get_the_answers_of_the_predictor(window, place,
 
     with window.expect_download() as download:
         window.get_by_role("link", name="Save as CSV").click()
-    rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
+    rows = list(csv.DictReader(Path(download.value.path()).read_text("utf-8-sig").splitlines()))
     assert [row["file"] for row in rows] == ["good.wav", "broken.wav", EVIL, "phone.m4a", "other.wav"]
     assert float(rows[0]["confidence"]) == pytest.approx(expected.confidence, abs=1e-6)
 
