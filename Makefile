@@ -9,13 +9,14 @@ NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb)
 WORKERS := --numprocesses=2 --dist=loadfile
 EXECUTE := $(BIN)/jupyter nbconvert --to notebook --execute --ExecutePreprocessor.timeout=-1 --log-level=WARN
 
-.PHONY: help install notebooks test lab app slides facts figures lint lock clean
+.PHONY: help install notebooks test lab app phone slides facts figures lint lock clean
 
 help:
 	@echo "make notebooks  set up, run the notebooks top to bottom, keep the executed copies in build/notebooks"
 	@echo "make test       set up, run every test and every notebook in the smoke profile"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make app        open the demo as a web page, on this computer only"
+	@echo "make phone      put the small network into a page that needs no server: build/phone"
 	@echo "make slides     write the talk to build/slides: PowerPoint and HTML"
 	@echo "make facts      write the numbers of data/results into README, model cards and data/README.md"
 	@echo "make figures    rewrite the notebooks' saved outputs and figures/ from RAVDESS"
@@ -45,6 +46,17 @@ lab: $(INSTALLED)
 
 app: $(INSTALLED)
 	$(BIN)/python notebooks/app/serve.py --Voila.open_browser=True $(OPTIONS)
+
+# Three files of onnxruntime-web (MIT, 14 MB) and the network, beside a page that needs no server of ours.
+PHONE := build/phone
+ORT := https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.30.0.tgz
+phone: $(INSTALLED)
+	mkdir -p $(PHONE)
+	$(BIN)/sercore export $(PHONE)/small.onnx --checkpoint small
+	curl -fsSL $(ORT) | tar -xz -C $(PHONE) --strip-components=2 package/dist/ort.wasm.min.mjs \
+		package/dist/ort-wasm-simd-threaded.mjs package/dist/ort-wasm-simd-threaded.wasm
+	cp notebooks/app/phone.html $(PHONE)/index.html
+	@echo "Serve $(PHONE)/ by any web server, for example: $(BIN)/python -m http.server --directory $(PHONE) 8000"
 
 slides: $(INSTALLED)
 	$(BIN)/python notebooks/slides/make_slides.py
