@@ -51,6 +51,7 @@ JOINED = pd.DataFrame({"corpus": ["emodb", "ravdess", "tess"]})
 HEARD = pd.DataFrame({"corpus": ["emodb", "nemo", "ravdess", "tess"]})
 TITLES = {"emodb": "EMO-DB", "ravdess": "RAVDESS", "tess": "TESS"}
 ALL_TITLES = {"emodb": "EMO-DB", "nemo": "nEMO", "ravdess": "RAVDESS", "tess": "TESS"}
+PARTS = {"stem": "first convolution", "pool": "attention over time", "head": "scores"}
 #: Which emotions lie high and low on a dimension (Russell 1980, doi:10.1037/h0077714); the others are left out.
 DIMENSIONS = {
     "arousal": (("angry", "fearful", "happy", "surprised"), ("sad", "neutral", "calm")),
@@ -103,9 +104,9 @@ def _network(clips, results):
         if part.num_params and (
             (part.depth == 1 and part.var_name != "blocks") or (part.depth == 2 and inside == "blocks")
         ):
-            name = f"{inside} {int(part.var_name) + 1}" if part.depth == 2 else part.var_name
-            rows.append([name, part.class_name, " × ".join(map(str, part.output_size[1:])), part.num_params])
-    layers = pd.DataFrame(rows, columns=["part", "kind", "output", "parameters"])
+            name = f"residual block {int(part.var_name) + 1}" if part.depth == 2 else PARTS.get(part.var_name, part.var_name)
+            rows.append([name, " × ".join(map(str, part.output_size[1:])), part.num_params])
+    layers = pd.DataFrame(rows, columns=["part", "output (channels × mel × time)", "parameters"])
     return {
         "n_mels": config.n_mels,
         "window_ms": 1000 * config.win_length / config.sr,
@@ -203,8 +204,6 @@ def _designs(clips, results):
         raise ConfigError("No other design is recorded on all folds: run `sercore crossval --model resnet_blocks`.")
     best = zoo[(zoo["model"] != "cnn") & ~zoo["pretrained"].astype(bool)].iloc[0]
     points = 100 * best[["difference", "difference_low", "difference_high"]].astype(float)
-    verdict = f"{abs(points.iloc[0]):.0f} points {'ahead of' if points.iloc[0] > 0 else 'behind'} {best['name']}"
-    tied = points.iloc[1] <= 0 <= points.iloc[2]
     rows = []
     for design in zoo.itertuples():
         where = {name: getattr(design, name) for name in WHAT}
@@ -221,7 +220,6 @@ def _designs(clips, results):
     columns = ["design", "parameters", "epochs", "unseen speakers", "*leaky*: random division"]
     return {
         "n_designs": zoo["model"].nunique(),
-        "versus": verdict + (", too close to call" if tied else ""),
         "lead": points.iloc[0],
         "lead_low": points.iloc[1],
         "lead_high": points.iloc[2],
