@@ -1,7 +1,7 @@
-"""facts: every number that README, model cards, data page, notebooks and talk quote, from data/results and the weights.
+"""facts: every number that README, model cards, data page, notebooks and talk quote, from the records and weights.
 
-Run by `make facts`: python notebooks/slides/facts.py fills the marked places of `DOCUMENTS` and `NOTEBOOKS` anew. A number stands in
-<!--=NAME:.3f-->0.703<!--/-->, a table between <!--table NAME--> and <!--/table-->; GitHub shows none of the marks.
+Run by `make facts`: python notebooks/slides/facts.py fills the marked places of `DOCUMENTS` and `NOTEBOOKS` anew. A number
+stands in <!--=NAME:.3f-->0.703<!--/-->, a table between <!--table NAME--> and <!--/table-->; GitHub shows none of the marks.
 """
 
 import re
@@ -104,7 +104,11 @@ def _network(clips, results):
         if part.num_params and (
             (part.depth == 1 and part.var_name != "blocks") or (part.depth == 2 and inside == "blocks")
         ):
-            name = f"residual block {int(part.var_name) + 1}" if part.depth == 2 else PARTS.get(part.var_name, part.var_name)
+            name = (
+                f"residual block {int(part.var_name) + 1}"
+                if part.depth == 2
+                else PARTS.get(part.var_name, part.var_name)
+            )
             rows.append([name, " × ".join(map(str, part.output_size[1:])), part.num_params])
     layers = pd.DataFrame(rows, columns=["part", "output (channels × mel × time)", "parameters"])
     return {

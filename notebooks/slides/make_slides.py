@@ -25,7 +25,9 @@ from sercore import settings
 HERE = Path(__file__).resolve().parent
 SAVED = re.compile(r'save_figure\(.*?"(\d\d_\w+)"')
 #: The one picture that no notebook draws.
-DEMO = {"demo": "The demo after a recording of synthetic speech: the emotion, how sure the network is, and all probabilities"}
+DEMO = {
+    "demo": "The demo after a recording of synthetic speech: the emotion, how sure the network is, and all probabilities"
+}
 SHEET_ROW = re.compile(r"^\| .*\((\w+)\.svg\) \| (.+) \|$", re.MULTILINE)
 
 
