@@ -32,14 +32,14 @@ def over_folds(table: pd.DataFrame) -> pd.DataFrame:
     return table.groupby("fold")[list(METRICS)].mean().agg(["mean", "std"])
 
 
-def zoo_table(clips: pd.DataFrame, *, seed: int = settings.SEED, results_dir: str | Path | None = None) -> pd.DataFrame:
+def zoo_table(clips: pd.DataFrame, *, seed: int | None = None, results_dir: str | Path | None = None) -> pd.DataFrame:
     """Lay the recorded designs side by side: on unseen speakers, and on the leaky random division.
 
     Parameters
     ----------
     clips : pd.DataFrame
-    seed : int
-        Of the networks; an ensemble's is its lowest.
+    seed : int, optional
+        Of the networks, by default all; means are then over seeds, intervals and differences of the lowest.
     results_dir : str or Path, optional
 
     Returns
@@ -56,10 +56,10 @@ def zoo_table(clips: pd.DataFrame, *, seed: int = settings.SEED, results_dir: st
     --------
     >>> zoo_table(clips)[["name", "uar_speaker", "uar_random"]]
     """
-    rows = {}
+    rows, which = {}, {} if seed is None else {"seed": seed}
     for division, folds in (("speaker", "folds"), ("random", "folds_random")):
         try:
-            scored = read_scores(clips, protocol=f"{division}_5fold", seed=seed, results_dir=results_dir)
+            scored = read_scores(clips, protocol=f"{division}_5fold", results_dir=results_dir, **which)
         except ConfigError:
             if division == "random":  # one can do without
                 continue
@@ -67,15 +67,15 @@ def zoo_table(clips: pd.DataFrame, *, seed: int = settings.SEED, results_dir: st
         for what, part in scored.groupby(WHAT):
             costs = part[["parameters", "epochs", "device"]].iloc[0].to_dict() | {"minutes": part["minutes"].mean()}
             row = rows.setdefault(what, dict(zip(WHAT, what, strict=True)) | costs | {"folds": 0, "folds_random": 0})
-            row[folds] = len(part)
-            for metric in ("uar", "accuracy"):
-                row[f"{metric}_{division}"], row[f"{metric}_{division}_std"] = part[metric].agg(["mean", "std"])
+            row |= {folds: part["fold"].nunique(), "seed": part["seed"].min()}
+            for metric, values in over_folds(part)[["uar", "accuracy"]].items():
+                row[f"{metric}_{division}"], row[f"{metric}_{division}_std"] = values
     table = pd.DataFrame([{"name": label(row), **_NOT_RUN, **row} for row in rows.values()])
     table = table.sort_values("uar_speaker", ascending=False, kind="stable", ignore_index=True)
     answers = {}
     for row in table[table["folds"] > 0].itertuples():
         where = {name: getattr(row, name) for name in WHAT}
-        answers[row.name] = read_answers(clips, seed=seed, results_dir=results_dir, **where)
+        answers[row.name] = read_answers(clips, seed=row.seed, results_dir=results_dir, **where)
         table.loc[row.Index, ["low", "high"]] = bootstrap_interval(*answers[row.name])
     house = table[(table["model"] == "cnn") & ~table["transductive"].astype(bool) & (table["folds"] > 0)]
     best = house.sort_values(["epochs", "n_members"], ascending=False, kind="stable")["name"].head(1).tolist()

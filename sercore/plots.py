@@ -262,9 +262,9 @@ def plot_reliability(table: pd.DataFrame, *, ece: float | None = None, ax: Where
 def plot_leak(table: pd.DataFrame, *, ax: Where = None) -> Axes:
     """Draw uar and accuracy by protocol, a row per fold: mean ± sample sd; random protocols are called leaky."""
     ax, names = _open(ax, table, ["protocol", "fold", "uar", "accuracy"]), []
-    leaky = table["protocol"].str.startswith("random")
+    leaky, words = table["protocol"].str.startswith("random"), {True: "Unseen voices", False: "Known voices (leaky)"}
     for row, ((honest, protocol), folds) in enumerate(table.groupby([~leaky, "protocol"])):
-        names.append(protocol if honest or "leaky" in protocol else f"{protocol} (leaky)")
+        names.append(protocol if honest and protocol != "speaker_5fold" else words[honest])
         color = PLAIN if honest else LEAKY
         for measure, y, marker, hatch in (("uar", row - 0.2, "o", ""), ("accuracy", row + 0.2, "D", "//")):
             mean, sd = 100 * folds[measure].mean(), 100 * folds[measure].std()  # sd of a single fold is NaN
@@ -276,7 +276,7 @@ def plot_leak(table: pd.DataFrame, *, ax: Where = None) -> Axes:
             ax.text(x, y, f"{_title(measure)} {mean:.1f}{'' if np.isnan(sd) else f' ± {sd:.1f}'} %", va="center")
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
-    return _label(ax, "Score (%), one mark per fold; bar: mean ± sd", "Split protocol", xlim=(0, 100))
+    return _label(ax, "Score (%), one mark per fold; bar: mean ± sd", "Test speakers", xlim=(0, 100))
 
 
 def plot_probabilities(probabilities: dict[str, float], *, ax: Where = None) -> Axes:

@@ -176,7 +176,7 @@ def test_reliability_leaves_empty_bins_out():
 
 def test_leak_names_the_random_protocol_leaky():
     ax = plots.plot_leak(FOLDS)
-    assert ticks(ax.yaxis) == ["random_5fold (leaky)", "speaker_5fold"]
+    assert ticks(ax.yaxis) == ["Known voices (leaky)", "Unseen voices"]
     assert texts(ax) == ["UAR 80.0 ± 0.0 %", "Accuracy 90.0 ± 0.0 %", "UAR 55.0 ± 7.1 %", "Accuracy 60.0 ± 14.1 %"]
     assert texts(plots.plot_leak(FOLDS[:1])) == ["UAR 50.0 %", "Accuracy 50.0 %"]
 

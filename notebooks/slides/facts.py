@@ -1,7 +1,7 @@
-"""facts: every number that README, model cards, data page and talk quote, from data/results and the shipped weights.
+"""facts: every number that README, model cards, data page, notebooks and talk quote, from the records and weights.
 
-Run by `make facts`: python notebooks/slides/facts.py fills the marked places of `DOCUMENTS` anew. A number stands in
-<!--=NAME:.3f-->0.703<!--/-->, a table between <!--table NAME--> and <!--/table-->; GitHub shows none of the marks.
+Run by `make facts`: python notebooks/slides/facts.py fills the marked places of `DOCUMENTS` and `NOTEBOOKS` anew. A number
+stands in <!--=NAME:.3f-->0.703<!--/-->, a table between <!--table NAME--> and <!--/table-->; GitHub shows none of the marks.
 """
 
 import re
@@ -34,6 +34,7 @@ from sercore.records import read_answers, read_scores, read_table
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (ROOT / "README.md", ROOT / "sercore" / "pretrained" / "README.md", ROOT / "data" / "README.md")
+NOTEBOOKS = tuple(sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")))
 NUMBER = re.compile(r"<!--=(\w+):?([^>]*?)-->(?:(?!<!--).)*<!--/-->", re.DOTALL)
 TABLE = re.compile(r"<!--table (\w+)-->.*?<!--/table-->", re.DOTALL)
 
@@ -44,12 +45,13 @@ FOLDS = (
     ("leaky_", "known (leaky)", "three", "random_5fold", 3),
     ("leaky_one_", "known (leaky)", "one", "random_5fold", 1),
 )
-#: The networks of figure 05_leak.
-LEAK = {"recipe": "standard", "seed": settings.SEED, "n_members": 1, "transductive": False}
+#: The networks of figure 05_leak: one of ours by the recipe that is shipped, over all its seeds.
+LEAK = {"recipe": "warped", "n_members": 1, "transductive": False}
 JOINED = pd.DataFrame({"corpus": ["emodb", "ravdess", "tess"]})
 HEARD = pd.DataFrame({"corpus": ["emodb", "nemo", "ravdess", "tess"]})
 TITLES = {"emodb": "EMO-DB", "ravdess": "RAVDESS", "tess": "TESS"}
 ALL_TITLES = {"emodb": "EMO-DB", "nemo": "nEMO", "ravdess": "RAVDESS", "tess": "TESS"}
+PARTS = {"stem": "first convolution", "pool": "attention over time", "head": "scores"}
 #: Which emotions lie high and low on a dimension (Russell 1980, doi:10.1037/h0077714); the others are left out.
 DIMENSIONS = {
     "arousal": (("angry", "fearful", "happy", "surprised"), ("sad", "neutral", "calm")),
@@ -102,9 +104,13 @@ def _network(clips, results):
         if part.num_params and (
             (part.depth == 1 and part.var_name != "blocks") or (part.depth == 2 and inside == "blocks")
         ):
-            name = f"{inside} {int(part.var_name) + 1}" if part.depth == 2 else part.var_name
-            rows.append([name, part.class_name, " × ".join(map(str, part.output_size[1:])), part.num_params])
-    layers = pd.DataFrame(rows, columns=["part", "kind", "output", "parameters"])
+            name = (
+                f"residual block {int(part.var_name) + 1}"
+                if part.depth == 2
+                else PARTS.get(part.var_name, part.var_name)
+            )
+            rows.append([name, " × ".join(map(str, part.output_size[1:])), part.num_params])
+    layers = pd.DataFrame(rows, columns=["part", "output (channels × mel × time)", "parameters"])
     return {
         "n_mels": config.n_mels,
         "window_ms": 1000 * config.win_length / config.sr,
@@ -141,7 +147,7 @@ def _folds(clips, results):
             known |= {"epochs": table["epochs"].max(), "minutes": table["minutes"].mean()}
     columns = ["test speakers", "networks", "UAR", "accuracy", "macro-F1"]
     leak = {
-        name: _whole(clips, results, protocol=protocol, model="cnn", **LEAK)["uar"].mean()
+        name: over_folds(_whole(clips, results, protocol=protocol, model="cnn", **LEAK)).loc["mean", "uar"]
         for name, protocol in (("leak_known", "random_5fold"), ("leak_unseen", "speaker_5fold"))
     }
     points = round(100 * leak["leak_known"]) - round(100 * leak["leak_unseen"])  # as the rounded numbers differ
@@ -202,8 +208,6 @@ def _designs(clips, results):
         raise ConfigError("No other design is recorded on all folds: run `sercore crossval --model resnet_blocks`.")
     best = zoo[(zoo["model"] != "cnn") & ~zoo["pretrained"].astype(bool)].iloc[0]
     points = 100 * best[["difference", "difference_low", "difference_high"]].astype(float)
-    verdict = f"{abs(points.iloc[0]):.0f} points {'ahead of' if points.iloc[0] > 0 else 'behind'} {best['name']}"
-    tied = points.iloc[1] <= 0 <= points.iloc[2]
     rows = []
     for design in zoo.itertuples():
         where = {name: getattr(design, name) for name in WHAT}
@@ -220,7 +224,6 @@ def _designs(clips, results):
     columns = ["design", "parameters", "epochs", "unseen speakers", "*leaky*: random division"]
     return {
         "n_designs": zoo["model"].nunique(),
-        "versus": verdict + (", too close to call" if tied else ""),
         "lead": points.iloc[0],
         "lead_low": points.iloc[1],
         "lead_high": points.iloc[2],
@@ -411,7 +414,7 @@ def _rows(table):
 
 if __name__ == "__main__":
     known = facts()
-    for document in DOCUMENTS:
+    for document in (*DOCUMENTS, *NOTEBOOKS):
         text = document.read_text(encoding="utf-8")
         settings.write_atomic(document, fill(text, known).encode())
         print(f"{document.relative_to(ROOT)}: {'as it was' if fill(text, known) == text else 'filled anew'}")

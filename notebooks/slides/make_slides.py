@@ -24,6 +24,10 @@ from sercore import settings
 
 HERE = Path(__file__).resolve().parent
 SAVED = re.compile(r'save_figure\(.*?"(\d\d_\w+)"')
+#: The one picture that no notebook draws.
+DEMO = {
+    "demo": "The demo after a recording of synthetic speech: the emotion, how sure the network is, and all probabilities"
+}
 SHEET_ROW = re.compile(r"^\| .*\((\w+)\.svg\) \| (.+) \|$", re.MULTILINE)
 
 
@@ -67,7 +71,7 @@ def make_deck(slides, known, captions, *, figures, path):
         level.find("{*}spcBef/{*}spcPct").set("val", "40000")
     for holder in (deck.slide_master, first, content, only):
         for box in list(holder.placeholders):
-            if box.placeholder_format.type == PP_PLACEHOLDER.DATE:
+            if box.placeholder_format.type in (PP_PLACEHOLDER.DATE, PP_PLACEHOLDER.FOOTER):
                 box.element.getparent().remove(box.element)
             else:
                 _place(box, *PLACES[box.placeholder_format.type])
@@ -76,9 +80,12 @@ def make_deck(slides, known, captions, *, figures, path):
         for tint in list(holder.element.iter("{*}tint")):  # grey on white is not read from the back row
             tint.getparent().remove(tint)
     for number, slide in enumerate(slides):
-        if slide["figure"] and not (figures / f"{slide['figure']}.png").is_file():
+        if there := (figures / f"{slide['figure']}.png").is_file():
+            slide = slide | {"table": ""}  # which would have stood in for the figure
+        elif slide["figure"] and not slide["table"]:
             print(f"Left out, no figure {slide['figure']}.png in {figures.name}/: {slide['title']}")
             continue
+        slide = slide | {"figure": slide["figure"] if there else ""}
         layout = first if number == 0 else content if slide["lines"] else only
         _add_slide(deck.slides.add_slide(layout), slide, known, captions, figures)
     deck.core_properties.title, deck.core_properties.author = slides[0]["title"], "The sercore maintainers"
@@ -90,8 +97,7 @@ def make_deck(slides, known, captions, *, figures, path):
 PLACES = {
     PP_PLACEHOLDER.CENTER_TITLE: (0.6, 2.0, 12.1, 1.5), PP_PLACEHOLDER.SUBTITLE: (0.6, 3.6, 12.1, 2.0),
     PP_PLACEHOLDER.TITLE: (0.6, 0.3, 12.1, 1.1), PP_PLACEHOLDER.BODY: (0.6, 1.6, 12.1, 5.2),
-    PP_PLACEHOLDER.OBJECT: (0.6, 1.6, 12.1, 5.2), PP_PLACEHOLDER.FOOTER: (0.6, 7.0, 11.0, 0.4),
-    PP_PLACEHOLDER.SLIDE_NUMBER: (12.1, 7.0, 0.7, 0.4),
+    PP_PLACEHOLDER.OBJECT: (0.6, 1.6, 12.1, 5.2), PP_PLACEHOLDER.SLIDE_NUMBER: (12.1, 7.0, 0.7, 0.4),
 }  # fmt: skip
 
 
@@ -116,16 +122,14 @@ def _add_slide(page, slide, known, captions, figures):
         scale = min(width / shape, height)
         box = (left + (width - scale * shape) / 2, top + (height - scale) / 2, scale * shape, scale)
         picture = page.shapes.add_picture(str(figures / f"{name}.png"), *map(Inches, box))
-        picture.name, picture._element.nvPicPr.cNvPr.attrib["descr"] = name, captions.get(name, name)
+        picture.name, picture._element.nvPicPr.cNvPr.attrib["descr"] = name, (DEMO | captions).get(name, name)
     if slide["table"]:
         bottom = _add_table(page, known[slide["table"]], top=1.6)
         if slide["lines"]:
             _place(page.placeholders[1], 0.6, bottom + 0.3, 12.1, 6.5 - bottom)
     for box in page.slide_layout.placeholders:
-        if box.placeholder_format.type in (PP_PLACEHOLDER.FOOTER, PP_PLACEHOLDER.SLIDE_NUMBER):
+        if box.placeholder_format.type == PP_PLACEHOLDER.SLIDE_NUMBER:
             page.shapes._spTree.append(copy.deepcopy(box.element))
-            if box.placeholder_format.type == PP_PLACEHOLDER.FOOTER:
-                page.shapes[-1].text_frame.text = slide["command"]
     page.notes_slide.notes_text_frame.text = f"{slide['notes']}\n\nTo reproduce: {slide['command']}"
 
 
