@@ -149,12 +149,9 @@ def _flac_links(file):
     block, promised = int.from_bytes(head[8:10], "big"), int.from_bytes(head[21:26], "big") & 0xF_FFFF_FFFF
     start = max(42, size - (1 << 17))
     data = bytes_at(file, start, 1 << 17)
-    # Sound may look like a frame by chance: the kind of blocks and the channels must be those of the header too.
-    sync, n_channels, k = b"\xff\xf8" if head[8:10] == head[10:12] else b"\xff\xf9", (head[20] >> 1 & 7) + 1, len(data)
-    while (k := data.rfind(sync, 0, k)) >= 0:
-        same = (data[k + 3 : k + 4] or b"\1")[0]
-        same = not same & 1 and (2 if 8 <= same >> 4 <= 10 else (same >> 4) + 1) == n_channels
-        if same and (n_frames := _flac_end(data[k : k + 16], block)):
+    k = len(data)
+    while (k := max(data.rfind(b"\xff\xf8", 0, k), data.rfind(b"\xff\xf9", 0, k))) >= 0:
+        if n_frames := _flac_end(data[k : k + 16], block):
             if n_frames <= promised:
                 break
             if _crc(data[k:], 16, 0x8005):  # compressed sound that looks like a frame: the last one ends with the file
