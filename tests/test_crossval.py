@@ -348,7 +348,7 @@ def test_recipes_go_by_name_and_designs_have_their_needs():
     assert (slow.calibrate, slow.train.epochs, slow.model_config) == (False, 20, {"pretrained": True})
     assert recipe_for("warped", model="conv1d", profile="full").tempos == (1.0,)
     assert recipe_for("any_voice", profile="full").features.level == "clip"
-    assert recipe_for("warped", profile="smoke").train.epochs == 8
+    assert recipe_for("warped", profile="smoke").train.epochs == 20
     head, abroad = (recipe_for(name, model="whisper_head", profile="full") for name in ("standard", "any_voice"))
     assert (head.kind, head.embed.layers, head.across, abroad.across) == ("log_mel", 3, False, True)
     assert standard.embed is None and recipe_for("small").teacher == "whisper_head"
