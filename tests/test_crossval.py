@@ -370,7 +370,7 @@ def test_the_key_is_of_what_is_trained_and_of_nothing_else():
 @pytest.mark.slow
 def test_the_smoke_recipe_learns_synthetic_speech_of_unseen_speakers(runs, tmp_path):
     table = run(load_corpus("synthetic"), tmp_path, replace(recipe_for("standard", profile="smoke"), calibrate=False))
-    assert table["uar"].item() > 0.4  # chance is 0.125
+    assert table["uar"].item() > 0.25  # chance is 0.125
 
 
 @pytest.mark.real

@@ -226,6 +226,6 @@ def test_the_smoke_profile_teaches_what_real_speech_teaches(corpus):
                     score("noise", network, recipe.features, fold, noisy)
     assert all(len(found) == 5 for found in uar.values())
     mean = {name: np.mean(found) for name, found in uar.items()}
-    for name in ("cnn", "svm"):
-        assert mean[f"{name} random_5fold"] >= mean[f"{name} speaker_5fold"] + 0.08
-    assert mean["noise"] < mean["cnn speaker_5fold"] - 0.02
+    assert mean["svm random_5fold"] >= mean["svm speaker_5fold"] + 0.08
+    assert mean["cnn random_5fold"] >= mean["cnn speaker_5fold"] + 0.05  # other processors, other bits: 10 where tried
+    assert mean["noise"] < mean["cnn speaker_5fold"] - 0.1
