@@ -7,8 +7,8 @@ import threading
 from functools import partial
 
 import pytest
-
 from benchmarks.soak import ROOT
+
 from sercore.export import export_onnx
 from sercore.predict import Predictor
 from sercore.settings import samples_dir
