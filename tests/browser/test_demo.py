@@ -13,6 +13,7 @@ from browser.conftest import ANSWER_MS, ROOT, SR, wav
 
 from sercore.corpora.synthetic import synthesize
 from sercore.predict import Predictor
+from sercore.settings import samples_dir
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 SCREENSHOTS = ROOT / "build" / "screenshots"
@@ -25,8 +26,11 @@ def percent(share):
 
 def heading(prediction):
     best, second = sorted(prediction.probabilities, key=prediction.probabilities.get, reverse=True)[:2]
-    sure = f"{best}, {percent(prediction.confidence)} sure"
-    return sure if prediction.confidence >= 0.5 else f"not sure: {best} or {second}"
+    if prediction.confidence < 0.5:
+        return f"not sure: {best} or {second}"
+    if "unlike" in [doubt.code for doubt in prediction.warnings]:
+        return f"sounds {best}, but this is unlike anything it knows"
+    return f"{best}, {percent(prediction.confidence)} sure"
 
 
 def files(*pairs):
@@ -131,13 +135,44 @@ def test_a_visitor_chooses_the_network_that_answers(window, place, clip):
     names = {"ravdess": "RAVDESS: the CNN", "any_voice": "Any voice: for recordings"}
     for n, (network, words) in enumerate(names.items(), 1):
         window.get_by_role("radio", name=words).check()
-        window.get_by_text(f"From now on {network} answers.").wait_for()
+        window.get_by_text(f"From now on {network} answers").wait_for()
         upload(window, (f"{network}.wav", wav(clip)))
         window.get_by_text(f"{n} recording").wait_for()
         shown = card(window, f"{network}.wav").locator(".ser-verdict").inner_text()
         assert shown == heading(Predictor(network).predict(io.BytesIO(wav(clip))))
         assert network in window.locator(".ser-table tbody tr").nth(n - 1).inner_text()
     screenshot(window, f"{place}_choice")
+
+
+def test_an_example_is_one_click_and_can_be_taken_back(window, place):
+    window.locator(".ser-examples").get_by_role("button", name="angry").click()
+    shown = card(window, "example-angry.flac")
+    shown.get_by_text("answered by any_voice").wait_for()
+    expected = Predictor().predict(samples_dir() / "angry.flac")
+    assert shown.locator(".ser-verdict").first.inner_text() == heading(expected)
+    assert expected.label in window.locator(".ser-controls [role=status]").inner_text()  # said to a screen reader
+    shown.get_by_role("button", name="Ask ravdess as well").click()
+    shown.get_by_text("ravdess 0.1.0 answers").wait_for()
+    screenshot(window, f"{place}_example")
+    window.locator(".ser-controls").get_by_role("button", name="Clear").click()
+    window.locator(".ser-controls").get_by_role("button", name="Undo").click()
+    shown.get_by_role("button", name="Remove").click()
+    window.get_by_text("No recording yet.").wait_for()
+    assert window.locator(".ser-card").count() == 0
+
+
+def test_a_file_dropped_beside_the_frame_is_taken_by_the_page(window, place, clip):
+    dropped = window.evaluate_handle("""content => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(content)], "beside.wav", {type: "audio/wav"}));
+        return data;
+    }""", list(wav(clip)))  # fmt: skip
+    window.locator("h1").last.dispatch_event("drop", {"dataTransfer": dropped})
+    if place == "page":
+        card(window, "beside.wav").wait_for()
+    else:  # JupyterLab has uses of its own for a file
+        time.sleep(1)
+        assert window.locator(".ser-card").count() == 0
 
 
 def test_live_hears_the_voice_until_it_is_stopped(window, place):
@@ -167,11 +202,11 @@ def test_it_fits_a_phone_and_can_be_cleared(window, place, clip):
 
 
 def test_the_keyboard_alone_uploads_and_records(window, place, clip):
-    def tab_to(name):
+    def tab_to(name, key="Tab"):
         for _ in range(30):
             if window.evaluate("document.activeElement.textContent.trim()") == name:
                 return
-            window.keyboard.press("Tab")
+            window.keyboard.press(key)
         pytest.fail(f"Tab does not reach {name}.")
 
     window.locator(".ser-drop").click(position={"x": 3, "y": 3})  # a place from which Tab goes on; JupyterLab has many
@@ -180,7 +215,7 @@ def test_the_keyboard_alone_uploads_and_records(window, place, clip):
         window.keyboard.press("Enter")
     chooser.value.set_files(files(("by-keyboard.wav", wav(clip))))
     card(window, "by-keyboard.wav").wait_for()
-    tab_to("Record")
+    tab_to("Record", "Shift+Tab")
     window.keyboard.press("Enter")
     window.get_by_role("button", name="Stop", exact=True).wait_for()
     time.sleep(2)
