@@ -113,6 +113,10 @@ def _show(table):
     typer.echo(table.to_string(index=False, formatters=formats, float_format="{:.3f}".format, na_rep="-"))
 
 
+def _cell(value):
+    return f"{100 * value:.1f}" if isinstance(value, float) else str(value)
+
+
 def _recorded(table, options):
     _show(table)
     typer.echo(f"Recorded in {options['results_dir']}", err=True)
@@ -165,8 +169,6 @@ def predict(
     resume: Annotated[bool, _option("Go on where a killed run with this --csv was.", "--resume")] = False,
 ):
     """Recognise the emotion of each clip, in per cent. Exits with code 1 if any could not be used."""
-    import pandas as pd
-
     from sercore import batch
 
     if resume and not csv:
@@ -179,9 +181,12 @@ def predict(
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     elif rows:
-        remarks = pd.Series([row.get("error") or row["warnings"] for row in rows])
-        short = pd.DataFrame(rows, columns=["file", "label", "confidence", *EMOTIONS])
-        _show(short.assign(remarks=remarks.str.ljust(remarks.str.len().max())))
+        names = ["file", "label", "confidence", *EMOTIONS, "remarks"]
+        rows = [row | {"remarks": row.get("error") or row["warnings"]} for row in rows]
+        lines = [[_cell(row.get(name, "-")) for name in names] for row in rows]  # pandas would take a second to load
+        widths = [max(map(len, column)) for column in zip(names, *lines, strict=True)]
+        for line in (names, *lines):
+            typer.echo(" ".join([*map(str.rjust, line[:-1], widths), line[-1].ljust(widths[-1])]))
     if len(files) > 1 or table:
         before, where = f", {n_before} were there" if n_before else "", f" in {csv}" if csv else ""
         say(f"{len(files) - n_before - n_bad} answered by {predictor.name}, {n_bad} not{before}{where}.")

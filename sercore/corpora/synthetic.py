@@ -73,7 +73,7 @@ INTENSITIES = {"normal": 0.85, "strong": 1.3}
 
 _HOP = 80  # samples: the vocal tract moves every 5 ms
 _N_FFT = 512
-_BINS_HZ = librosa.fft_frequencies(sr=SR, n_fft=_N_FFT)[:, None]
+_BINS_HZ = np.fft.rfftfreq(_N_FFT, 1 / SR)[:, None]
 
 
 def write_corpus(root: str | Path) -> Path:

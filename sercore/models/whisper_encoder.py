@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors
@@ -10,11 +11,13 @@ import torch
 from torch import nn
 
 from sercore import settings
-from sercore.augment import SpectrogramWarp
 from sercore.errors import ConfigError
 from sercore.features import FeatureConfig, to_windows
 from sercore.labels import EMOTIONS
 from sercore.models.trainable import Trainable
+
+if TYPE_CHECKING:  # an answer varies nothing
+    from sercore.augment import SpectrogramWarp
 
 #: Of Whisper *base*: numbers a frame, heads of attention, and frames of position code.
 WIDTH, ATTENTION_HEADS, POSITIONS = 512, 8, 1_500
@@ -158,7 +161,7 @@ class WhisperSummary:
 
     config: FeatureConfig
     layers: int = 3
-    warp: SpectrogramWarp | None = None
+    warp: "SpectrogramWarp | None" = None
 
     def __call__(self, S_db: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         """Give the mean over the windows of a clip [shape=(layers * 1024,)]."""
