@@ -113,10 +113,6 @@ def _show(table):
     typer.echo(table.to_string(index=False, formatters=formats, float_format="{:.3f}".format, na_rep="-"))
 
 
-def _cell(value):
-    return f"{100 * value:.1f}" if isinstance(value, float) else str(value)
-
-
 def _recorded(table, options):
     _show(table)
     typer.echo(f"Recorded in {options['results_dir']}", err=True)
@@ -160,9 +156,7 @@ def sample(file: Path, emotion: str | None = None, speaker: int = 1):
 def predict(
     files_or_folders: Annotated[list[Path] | None, typer.Argument()] = None,
     checkpoint: Checkpoint = "any_voice",
-    csv: Annotated[
-        Path | None, _option("Write rows here as they come; JSON Lines if it ends in .jsonl.", "--csv")
-    ] = None,
+    csv: Annotated[Path | None, _option("Write rows here as they come; JSON Lines if .jsonl.", "--csv")] = None,
     as_json: Annotated[bool, _option("Print full-precision JSON.", "--json")] = False,
     files_from: Annotated[str | None, _option("A file that lists recordings, one a line; - is standard input.")] = None,
     jobs: Annotated[int | None, _option("Processes. Default: one a core from nine files on.")] = None,
@@ -181,16 +175,19 @@ def predict(
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     elif rows:
-        names = ["file", "label", "confidence", *EMOTIONS, "remarks"]
-        rows = [row | {"remarks": row.get("error") or row["warnings"]} for row in rows]
-        lines = [[_cell(row.get(name, "-")) for name in names] for row in rows]  # pandas would take a second to load
-        widths = [max(map(len, column)) for column in zip(names, *lines, strict=True)]
-        for line in (names, *lines):
-            typer.echo(" ".join([*map(str.rjust, line[:-1], widths), line[-1].ljust(widths[-1])]))
+        typer.echo(batch.as_text(rows))
     if len(files) > 1 or table:
         before, where = f", {n_before} were there" if n_before else "", f" in {csv}" if csv else ""
         say(f"{len(files) - n_before - n_bad} answered by {predictor.name}, {n_bad} not{before}{where}.")
     raise typer.Exit(int(n_bad > 0))
+
+
+@app.command()
+def export(file: Path, checkpoint: Checkpoint = "small"):
+    """Write a network with its front end as ONNX: a waveform in, probabilities out, for phones and browsers."""
+    from sercore.export import export_onnx
+
+    typer.echo(f"{export_onnx(file, checkpoint=checkpoint)} is written.")
 
 
 @app.command()
@@ -352,9 +349,8 @@ def deletion(
     from sercore.predict import VARIANTS
 
     clips, options = _setting(corpus, root, trial=checkpoint not in VARIANTS)
-    table = explain.deletion_areas(
-        clips, _predictor(checkpoint), n_clips=n_clips, seed=seed, results_dir=options["results_dir"]
-    )
+    where = options["results_dir"]
+    table = explain.deletion_areas(clips, _predictor(checkpoint), n_clips=n_clips, seed=seed, results_dir=where)
     _recorded(table, options)
 
 
@@ -364,8 +360,9 @@ def extract(corpus: Corpus = None, root: Root = None, kind: str = "log_mel"):
     from sercore import cache
 
     done = cache.extract(_load(corpus, root), kind=kind, on_error="warn")
-    n_done = sum(feature is not None for feature in done)
-    typer.echo(f"{kind} of {n_done} of {len(done)} clips is in {settings.cache_dir() / 'features'}")
+    typer.echo(
+        f"{kind} of {sum(feature is not None for feature in done)} of {len(done)} clips is in {settings.cache_dir() / 'features'}"
+    )
 
 
 def _report(report):

@@ -166,11 +166,19 @@ def test_the_windows_of_a_long_clip_cover_it(n, overlap):
         {},
         {"n_mels": 80, "win_length": 400, "n_fft": 400, "hop_length": 160, "fmin_hz": 0.0, "level": "clip"},
         {"sr": 22_050, "n_fft": 2048, "win_length": 2048, "hop_length": 512, "n_mels": 128, "fmax_hz": 11_025.0},
-        {"sr": 8_000, "n_fft": 512, "win_length": 401, "hop_length": 100, "n_mels": 20, "fmin_hz": 900.0, "fmax_hz": 4e3},
+        {
+            "sr": 8_000,
+            "n_fft": 512,
+            "win_length": 401,
+            "hop_length": 100,
+            "n_mels": 20,
+            "fmin_hz": 900.0,
+            "fmax_hz": 4e3,
+        },
         *[asdict(load_checkpoint(path)[1]["feature_config"]) for path in VARIANTS.values()],
     ],
 )
-@pytest.mark.parametrize("n", [1, 700, 32_001])
+@pytest.mark.parametrize("n", [2, 700, 32_001])
 def test_log_mel_without_numba_is_that_of_librosa_in_every_setting(options, n):
     config = FeatureConfig(**options)
     y = (np.random.default_rng(n).standard_normal(n) * np.geomspace(1e-4, 0.2, n)).astype(np.float32)

@@ -12,7 +12,7 @@ ROOMS = (
     "errors", "labels", "settings", "headers", "decoder", "audio", "corpora", "download", "features", "cache", "augment",
     "splits", "outliers",
     "dataset", "models", "train", "evaluate", "recipes", "records", "crossval", "ablation", "compare", "robustness",
-    "predict", "batch", "explain", "plots", "widgets", "cli", "__main__",
+    "predict", "export", "batch", "explain", "plots", "widgets", "cli", "__main__",
 )  # fmt: skip
 SHOWING = ("plots", "widgets", "cli", "__main__")
 #: What `from sercore import …` gives besides rooms, and the room it comes from; None is the package's own.

@@ -72,15 +72,16 @@ class Encoder(nn.Module):
 
     def forward(self, X):
         sounds = (X[:, 0] > X.amin(dim=(1, 2, 3), keepdim=True)[:, 0] + 1e-4).any(dim=1)  # (n, frames)
-        heard = sounds.flip(1).cumsum(1).flip(1) > 0  # up to the last frame that is not padding
+        heard = sounds.long().flip(1).cumsum(1).flip(1) > 0  # up to the last frame that is not padding
         heard[:, 0] = True
-        n = int(heard.sum(dim=1).max())
+        traced = torch.jit.is_tracing()  # an export fixes nothing that depends on the clip
+        n = X.shape[3] if traced else int(heard.sum(dim=1).max())
         X, heard = X[:, 0, :, :n], heard[:, None, :n]
         x = nn.functional.gelu(self.conv1(X * heard)) * heard  # (n, 512, frames), as if nothing followed
         x = nn.functional.gelu(self.conv2(x)).transpose(1, 2)  # (n, frames/2, 512)
         x = x + self.embed_positions.weight[: x.shape[1]]
         heard = heard[:, 0, ::2]  # (n, frames/2)
-        mask = None if heard.all() else heard[:, None, None]
+        mask = None if not traced and heard.all() else heard[:, None, None]
         share = (heard / heard.sum(dim=1, keepdim=True))[:, :, None]  # (n, frames/2, 1), adds up to 1
         sums = []
         for layer in self.layers:
