@@ -312,9 +312,8 @@ def noise(
     """Score the networks of `sercore crossval` on unseen speakers in white noise and babble."""
     from sercore import robustness
 
-    seeds = _numbers(seeds)
     clips, options = _setting(corpus, root, recipe=recipe, model=model, epochs=epochs)
-    _recorded(robustness.noise_robustness(clips, seeds=seeds, **options), options)
+    _recorded(robustness.noise_robustness(clips, seeds=_numbers(seeds), **options), options)
 
 
 @app.command()
@@ -360,9 +359,8 @@ def extract(corpus: Corpus = None, root: Root = None, kind: str = "log_mel"):
     from sercore import cache
 
     done = cache.extract(_load(corpus, root), kind=kind, on_error="warn")
-    typer.echo(
-        f"{kind} of {sum(feature is not None for feature in done)} of {len(done)} clips is in {settings.cache_dir() / 'features'}"
-    )
+    n_done = sum(feature is not None for feature in done)
+    typer.echo(f"{kind} of {n_done} of {len(done)} clips is in {settings.cache_dir() / 'features'}")
 
 
 def _report(report):

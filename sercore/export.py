@@ -36,7 +36,7 @@ class LogMel(nn.Module):
     def forward(self, y):
         """Give windows (n_windows, 1, n_mels, n_frames) of a waveform (n_samples,)."""
         config = self.config
-        y = y.clamp(-1, 1)
+        y = _without_pauses(y.clamp(-1, 1), config.sr, config.window_s * config.sr)
         if config.trim_db is not None:
             y = self._trimmed(y)
         spectrum = nn.functional.conv1d(
@@ -48,19 +48,42 @@ class LogMel(nn.Module):
         return (self._windows(S_db)[:, None] - config.db_center) / config.db_scale
 
     def _trimmed(self, y):
-        power = nn.functional.pad(y.square(), (1024, 1024))[None, None]
-        power = nn.functional.avg_pool1d(power, 2048, 512)[0, 0].clamp(min=1e-10)
-        heard = torch.nonzero(10 * (power / power.max()).log10() > -self.config.trim_db)[:, 0]
+        heard = torch.nonzero(_levels_db(y) > -self.config.trim_db)[:, 0]
         return y[512 * heard[0] : 512 * (heard[-1] + 1)]
 
     def _windows(self, S_db):
         size = self.config.n_frames
-        room = torch.tensor(S_db.shape[1]) - size
-        room = room.clamp(min=0)
+        # Lengths are counted, as the tracer would keep `shape` as that of its example.
+        room = (torch.ones_like(S_db[0]).long().sum() - size).clamp(min=0)
         steps = (2 * room + size - 1) // size  # windows after the first, half a window apart at most
-        starts = (torch.arange(steps + 1).double() * (room.double() / steps.clamp(min=1).double())).round().long()
+        exact = torch.arange(steps + 1).double() * (room.double() / steps.clamp(min=1).double())
+        starts = (exact + 0.5).floor().long()  # onnxruntime and numpy round halves apart: to the even one
+        starts = starts - ((starts - exact == 0.5) & (starts % 2 == 1)).long()
         S_db = nn.functional.pad(S_db, (0, size), value=self.config.db_floor)
         return S_db[:, starts[:, None] + torch.arange(size)].transpose(0, 1)
+
+
+def _levels_db(y):
+    power = nn.functional.pad(y.square(), (1024, 1024))[None, None]
+    power = nn.functional.avg_pool1d(power, 2048, 512)[0, 0].clamp(min=1e-10)
+    return 10 * (power / power.max()).log10()
+
+
+def _without_pauses(y, sr, longest):
+    """Do what `audio.cut_pauses` does, where the speech is longer than `longest` samples."""
+    level_db, half = _levels_db(y), sr // 2
+    speech = torch.nonzero(level_db > -35.0)[:, 0]
+    end = torch.minimum(512 * (speech[-1] + 1), torch.ones_like(y).long().sum())
+    fits = end - 512 * speech[0] <= longest
+    rank = 0.1 * (torch.ones_like(level_db).double().sum() - 1)  # of the 10th percentile
+    low, ordered = rank.floor().long(), level_db.sort()[0]
+    high = rank.ceil().long()
+    quiet_db = ordered[low] + (rank - rank.floor()).float() * (ordered[high] - ordered[low])
+    heard = (level_db > -(-0.6 * quiet_db).clamp(10.0, 35.0)).long()
+    heard = heard[:, None].expand(-1, 512).reshape(-1)[: y.shape[0]]
+    n_before = nn.functional.pad(heard, (half + 1, half)).cumsum(0)
+    near = n_before[2 * half + 1 :] > n_before[: -2 * half - 1]  # speech is within half a second
+    return y[torch.nonzero(near | fits)[:, 0]]
 
 
 class Exported(nn.Module):
@@ -79,8 +102,8 @@ def export_onnx(file: str | Path, *, checkpoint: str | Path = "small") -> Path:
     """Write a network that reads log-mel as an ONNX graph, from waveform to calibrated probabilities.
 
     Its input ``waveform`` (n_samples,) is mono float32 at the rate that its metadata name, its output ``probabilities``
-    (n_emotions,) is in the order of their ``emotions``. It gives what `Predictor.predict` does, but of a clip longer than
-    a window it hears the pauses, too, and it warns of nothing. `ConfigError` if the network reads something else, or
+    (n_emotions,) is in the order of their ``emotions``. It gives what `Predictor.predict` does, but warns of nothing.
+    `ConfigError` if the network reads something else, or
     onnx is not installed.
 
     >>> export_onnx("small.onnx", checkpoint="small")

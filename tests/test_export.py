@@ -25,7 +25,8 @@ def test_onnxruntime_says_what_torch_says_of_any_length(name, voice, tmp_path):
     assert json.loads(facts["emotions"]) == list(predictor.metadata["emotions"])
     y = resample(voice, 16_000, predictor.config.sr)
     quiet = np.zeros(5_000, np.float32)
-    for clip in (y, y[:4_000], np.concatenate([quiet, y / 8, quiet]), np.concatenate([y, y, y])):
+    long = [np.concatenate([y, y, y]), np.concatenate([y, np.zeros(3 * len(y), np.float32), y / 2, y, y[:9_999]])]
+    for clip in (y, y[:4_000], np.concatenate([quiet, y / 8, quiet]), *long):
         expected = list(predictor.predict((clip, predictor.config.sr)).probabilities.values())
         (got,) = session.run(None, {"waveform": clip})
         np.testing.assert_allclose(got, expected, atol=1e-4)
