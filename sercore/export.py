@@ -56,9 +56,10 @@ class LogMel(nn.Module):
         # Lengths are counted, as the tracer would keep `shape` as that of its example.
         room = (torch.ones_like(S_db[0]).long().sum() - size).clamp(min=0)
         steps = (2 * room + size - 1) // size  # windows after the first, half a window apart at most
-        exact = torch.arange(steps + 1).double() * (room.double() / steps.clamp(min=1).double())
-        starts = (exact + 0.5).floor().long()  # onnxruntime and numpy round halves apart: to the even one
-        starts = starts - ((starts - exact == 0.5) & (starts % 2 == 1)).long()
+        twice, parts = 2 * room * torch.arange(steps + 1), 2 * steps.clamp(min=1)
+        starts = (twice + parts // 2) // parts
+        # Halves go to the even frame, as numpy rounds them; in whole numbers, as runtimes differ.
+        starts = starts - ((twice + parts // 2 - starts * parts == 0) & (starts - 2 * (starts // 2) == 1)).long()
         S_db = nn.functional.pad(S_db, (0, size), value=self.config.db_floor)
         return S_db[:, starts[:, None] + torch.arange(size)].transpose(0, 1)
 
