@@ -388,7 +388,7 @@ def test_crossval_repeats_over_seeds_and_sums_up(corpus, measured):
     result = sercore("crossval", "--corpus", "synthetic", "--root", corpus, "--seeds", "0,1", "--folds", "0,1")
     assert result.exit_code == 0, result.output
     assert [(call["seeds"], call["folds"], call["recipe"].train.epochs) for call in measured] == [
-        ((0, 1), ["0", "1"], 8)
+        ((0, 1), ["0", "1"], 20)
     ]
     # Folds differ by 0.2 for each seed; the seeds, 0.1 apart, are averaged within a fold.
     assert "cnn: accuracy 0.550 ± 0.141 over 2 folds" in result.stdout
