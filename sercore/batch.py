@@ -125,3 +125,15 @@ def recognise(
     if table:
         table.close()
     return rows, n_bad, len(files) - len(todo)
+
+
+def as_text(rows: list[dict]) -> str:
+    """Lay rows out as a table, shares in per cent: pandas, which does so too, takes longer to load than an answer."""
+    names = ["file", *COLUMNS[2 : COLUMNS.index("duration_s")], "remarks"]
+    table = [names]
+    for row in rows:
+        cells = [row.get(name, "-") for name in names[:-1]] + [row.get("error") or row["warnings"]]
+        table.append([f"{100 * cell:.1f}" if isinstance(cell, float) else str(cell) for cell in cells])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [[*map(str.rjust, line[:-1], widths), line[-1].ljust(widths[-1])] for line in table]
+    return "\n".join(map(" ".join, lines))

@@ -163,8 +163,6 @@ def predict(
     resume: Annotated[bool, _option("Go on where a killed run with this --csv was.", "--resume")] = False,
 ):
     """Recognise the emotion of each clip, in per cent. Exits with code 1 if any could not be used."""
-    import pandas as pd
-
     from sercore import batch
 
     if resume and not csv:
@@ -177,13 +175,19 @@ def predict(
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     elif rows:
-        remarks = pd.Series([row.get("error") or row["warnings"] for row in rows])
-        short = pd.DataFrame(rows, columns=["file", "label", "confidence", *EMOTIONS])
-        _show(short.assign(remarks=remarks.str.ljust(remarks.str.len().max())))
+        typer.echo(batch.as_text(rows))
     if len(files) > 1 or table:
         before, where = f", {n_before} were there" if n_before else "", f" in {csv}" if csv else ""
         say(f"{len(files) - n_before - n_bad} answered by {predictor.name}, {n_bad} not{before}{where}.")
     raise typer.Exit(int(n_bad > 0))
+
+
+@app.command()
+def export(file: Path, checkpoint: Checkpoint = "small"):
+    """Write a network with its front end as ONNX: a waveform in, probabilities out, for phones and browsers."""
+    from sercore.export import export_onnx
+
+    typer.echo(f"{export_onnx(file, checkpoint=checkpoint)} is written.")
 
 
 @app.command()
@@ -304,9 +308,8 @@ def noise(
     """Score the networks of `sercore crossval` on unseen speakers in white noise and babble."""
     from sercore import robustness
 
-    seeds = _numbers(seeds)
     clips, options = _setting(corpus, root, recipe=recipe, model=model, epochs=epochs)
-    _recorded(robustness.noise_robustness(clips, seeds=seeds, **options), options)
+    _recorded(robustness.noise_robustness(clips, seeds=_numbers(seeds), **options), options)
 
 
 @app.command()
@@ -341,16 +344,6 @@ def deletion(corpus: Corpus = None, root: Root = None, checkpoint: Checkpoint = 
     clips, options = _setting(corpus, root, trial=checkpoint not in VARIANTS)
     how = {"n_clips": n_clips, "results_dir": options["results_dir"]}
     _recorded(explain.deletion_areas(clips, _predictor(checkpoint), **how), options)
-
-
-@app.command()
-def export(file: Path, checkpoint: Checkpoint = "small"):
-    """Write a network as an ONNX graph, waveform in and probabilities out, for phones and other languages."""
-    from sercore.export import export_onnx
-
-    settings.check_writable(file)
-    largest = export_onnx(_predictor(checkpoint), file)
-    typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB; its answers are torch's but for {largest:.0e}.")
 
 
 @app.command()

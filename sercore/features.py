@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import librosa
 import numpy as np
@@ -16,7 +17,7 @@ PITCH_HZ = (60.0, 700.0)
 PROSODY = ("duration_s", "level_dbfs", "pitch_hz", "pitch_range_semitones")
 _PART_FRAMES = 4_096
 #: Raised whenever this room, audio or augment computes other numbers: cached features of old are then not read.
-FEATURES_VERSION = 3
+FEATURES_VERSION = 4
 
 #: What a configuration from a file may hold: whole numbers where both ends are whole.
 _RANGES = {
@@ -125,24 +126,34 @@ def log_mel(y: np.ndarray, *, sr: int, config: FeatureConfig = FeatureConfig()) 
     y, half, step = _check(y, sr, config), config.n_fft // 2, _PART_FRAMES * config.hop_length
     padded = np.pad(y, half)
     parts = [padded[k : k + step - config.hop_length + config.n_fft] for k in range(0, max(1, len(y) + 1), step)]
-    S = np.concatenate([_mel_power(part, sr, config) for part in parts if len(part) >= config.n_fft], axis=1)
-    reference = 1.0 if config.level == "fixed" else max(float(S.max()), 1e-10)
-    S_db = librosa.power_to_db(S, ref=reference, amin=1e-10, top_db=None)
-    return np.maximum(S_db, config.db_floor).astype(np.float32)
+    S = np.concatenate([_mel_power(part, config) for part in parts if len(part) >= config.n_fft], axis=1)
+    S_db = 10 * np.log10(np.maximum(S, 1e-10))
+    return np.maximum(S_db if config.level == "fixed" else S_db - S_db.max(), config.db_floor)
 
 
-def _mel_power(padded, sr, config):
-    return librosa.feature.melspectrogram(
-        y=padded,
-        sr=sr,
-        n_fft=config.n_fft,
-        win_length=config.win_length,
-        hop_length=config.hop_length,
-        center=False,
-        n_mels=config.n_mels,
-        fmin=config.fmin_hz,
-        fmax=config.fmax_hz,
-    )
+def _mel_power(padded, config):
+    # As librosa does, but without numba, which takes longer to load than all else: a test holds its values.
+    frames = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft)[:: config.hop_length]
+    return mel_filters(config) @ np.square(np.abs(np.fft.rfft(frames * hann(config)))).astype(np.float32).T
+
+
+def hann(config: FeatureConfig) -> np.ndarray:
+    """Give the Hann window of a frame, in the middle of zeros [shape=(n_fft,)]."""
+    left, n = (config.n_fft - config.win_length) // 2, config.win_length
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
+    return np.pad(window, (left, config.n_fft - n - left))
+
+
+@lru_cache(maxsize=8)
+def mel_filters(config: FeatureConfig) -> np.ndarray:
+    """Give the triangles of Slaney's Auditory Toolbox (1998), as `librosa.filters.mel` [shape=(n_mels, n_fft / 2 + 1)]."""
+    step = np.log(6.4) / 27  # 15 mel to 1000 Hz, from there on logarithmic
+    ends = [f * 3 / 200 if f < 1000 else 15 + np.log(f / 1000) / step for f in (config.fmin_hz, config.fmax_hz)]
+    mels = np.linspace(*ends, config.n_mels + 2)
+    hz = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp(step * (mels - 15)))[:, None]
+    ramps = hz - np.fft.rfftfreq(config.n_fft, 1 / config.sr)
+    rise, fall = -ramps[:-2] / np.diff(hz, axis=0)[:-1], ramps[2:] / np.diff(hz, axis=0)[1:]
+    return (np.maximum(0, np.minimum(rise, fall)) * 2 / (hz[2:] - hz[:-2])).astype(np.float32)
 
 
 def mfcc(y: np.ndarray, *, sr: int, config: FeatureConfig = FeatureConfig()) -> np.ndarray:

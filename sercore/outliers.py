@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.covariance import LedoitWolf
-from sklearn.model_selection import GroupKFold
 
 #: Share of the clips of an unseen speaker, from the training corpora, that lie within the limit.
 WITHIN = 0.99
@@ -43,6 +41,8 @@ def fit_outliers(features: list[np.ndarray], groups: Sequence) -> Outliers:
     (2018), arXiv:1807.03888, with the spectrum in place of a network's layers, and Ledoit & Wolf (2004),
     doi:10.1016/S0047-259X(03)00096-4.
     """
+    from sklearn.model_selection import GroupKFold  # an answer needs none of it
+
     sounds = np.stack([sound_of(S_db) for S_db in features])
     groups = np.asarray(groups)
     mean, precision = _gaussian(sounds)
@@ -57,6 +57,8 @@ def fit_outliers(features: list[np.ndarray], groups: Sequence) -> Outliers:
 
 
 def _gaussian(sounds):
+    from sklearn.covariance import LedoitWolf
+
     scale = sounds.std(axis=0) + 1e-6  # so that the shrinkage treats steps and levels alike
     return sounds.mean(axis=0), LedoitWolf().fit(sounds / scale).precision_ / np.outer(scale, scale)
 

@@ -5,19 +5,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-import librosa
 import numpy as np
-import pandas as pd
-from joblib import Parallel, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
-from scipy.special import softmax
 
 from sercore import __version__
 from sercore.audio import (
     check_waveform,
     cut_pauses,
+    frame_levels_db,
     level_dbfs,
     load_audio,
     resample,
@@ -30,6 +26,9 @@ from sercore.errors import OF_THE_PATH, AudioError, ConfigError
 from sercore.features import compute
 from sercore.labels import EMOTIONS
 from sercore.models import load_checkpoint, predict_logits
+
+if TYPE_CHECKING:  # loaded where it is needed: an answer alone comes in half the time
+    import pandas as pd
 
 #: The shipped networks by name, the default first; their model card lies beside them.
 VARIANTS = {
@@ -165,6 +164,8 @@ class Predictor:
         if jobs == 1:
             yield from (self._row(path) for path in paths)
             return
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
+
         while paths:
             n_done = 0
             try:
@@ -194,7 +195,7 @@ class Predictor:
                 raise
             return _failed(path, self.name, f"Cannot open {path.name}: {error.strerror}.")
 
-    def timeline(self, recording: Recording, *, window_s: float | None = None, hop_s: float = 1.0) -> pd.DataFrame:
+    def timeline(self, recording: Recording, *, window_s: float | None = None, hop_s: float = 1.0) -> "pd.DataFrame":
         """Follow the emotion through a long recording, one window at a time.
 
         A file is decoded window by window, so memory does not grow with its length.
@@ -236,11 +237,14 @@ class Predictor:
                 row |= {"label": EMOTIONS[int(proba.argmax())], "confidence": proba.max()}
                 row |= dict(zip(EMOTIONS, proba, strict=True))
             rows.append(row)
+        import pandas as pd
+
         return pd.DataFrame(rows, columns=TIMES)
 
     def _probabilities(self, feature):
         logits = predict_logits(self.model, [feature], config=self.config, batch_size=4)[0].astype(float)
-        proba = softmax(logits / self.temperature)
+        proba = np.exp((logits - logits.max()) / self.temperature)
+        proba /= proba.sum()
         if not np.isfinite(proba).all():
             raise ConfigError(f"Bad network {self.name}: its answer is not finite; expected another checkpoint.")
         return proba
@@ -253,8 +257,7 @@ def _file_of(checkpoint):
 def _doubts(y, sr, proba, distance):
     speech = trim_silence(y)
     speech_s, level = len(speech) / sr, level_dbfs(speech)
-    power = librosa.feature.rms(y=speech, frame_length=640, hop_length=320)[0] ** 2
-    dynamic_db = np.subtract(*np.percentile(librosa.power_to_db(power, top_db=None), [95, 10]))
+    dynamic_db = np.subtract(*np.percentile(frame_levels_db(speech, frame_length=640, hop_length=320), [95, 10]))
     clipped = float(np.mean(np.abs(y) >= 0.999))
     first, second = (EMOTIONS[k] for k in np.argsort(proba)[::-1][:2])
     doubts = {}
@@ -287,6 +290,8 @@ def _failed(path, network, reason):
 
 
 def _in_processes(checkpoint, paths, jobs):
+    from joblib import Parallel, delayed
+
     return Parallel(n_jobs=jobs, return_as="generator", batch_size=1)(delayed(_ask)(checkpoint, p) for p in paths)
 
 

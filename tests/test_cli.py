@@ -388,7 +388,7 @@ def test_crossval_repeats_over_seeds_and_sums_up(corpus, measured):
     result = sercore("crossval", "--corpus", "synthetic", "--root", corpus, "--seeds", "0,1", "--folds", "0,1")
     assert result.exit_code == 0, result.output
     assert [(call["seeds"], call["folds"], call["recipe"].train.epochs) for call in measured] == [
-        ((0, 1), ["0", "1"], 8)
+        ((0, 1), ["0", "1"], 20)
     ]
     # Folds differ by 0.2 for each seed; the seeds, 0.1 apart, are averaged within a fold.
     assert "cnn: accuracy 0.550 ± 0.141 over 2 folds" in result.stdout
@@ -499,3 +499,15 @@ def test_one_s_own_recordings_are_a_corpus(corpus, tmp_path):
     result = sercore("verify", "own", "--root", tmp_path / "clips.csv")
     assert result.exit_code == 1 and "own: expected 1, found 1" in result.stdout
     assert "Bad emotion 'bored' (clips.csv, line 3): expected one of" in result.stdout
+
+
+def test_an_answer_loads_nothing_that_it_does_not_need(voice, tmp_path):
+    sf.write(file := tmp_path / "clip.wav", voice, 16_000)
+    heavy = "numba pandas matplotlib sklearn captum scipy.signal audiomentations joblib IPython".split()
+    code = (
+        "import sys; from sercore.cli import app\n"
+        f"try: app(['predict', {str(file)!r}, '--checkpoint', 'small'])\n"
+        f"except SystemExit as end: assert not end.code; print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr

@@ -1,5 +1,7 @@
 """features: librosa's numbers, known tones give known numbers, and windows cover the clip."""
 
+from dataclasses import asdict
+
 import librosa
 import numpy as np
 import pytest
@@ -7,6 +9,8 @@ import pytest
 from sercore import features
 from sercore.errors import AudioError, ConfigError
 from sercore.features import KINDS, PROSODY, FeatureConfig, compute, functionals, log_mel, pitch, prosody, to_windows
+from sercore.models import load_checkpoint
+from sercore.predict import VARIANTS
 
 SR = 16_000
 
@@ -154,3 +158,37 @@ def test_the_windows_of_a_long_clip_cover_it(n, overlap):
     assert set(X[:, 0].ravel().astype(int)) == set(range(n))
     assert (np.diff(X[:, 0], axis=1) == 1).all()
     assert (np.diff(X[:, 0, 0]) <= 176 * (1 - overlap) + 1).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"n_mels": 80, "win_length": 400, "n_fft": 400, "hop_length": 160, "fmin_hz": 0.0, "level": "clip"},
+        {"sr": 22_050, "n_fft": 2048, "win_length": 2048, "hop_length": 512, "n_mels": 128, "fmax_hz": 11_025.0},
+        {
+            "sr": 8_000,
+            "n_fft": 512,
+            "win_length": 401,
+            "hop_length": 100,
+            "n_mels": 20,
+            "fmin_hz": 900.0,
+            "fmax_hz": 4e3,
+        },
+        *[asdict(load_checkpoint(path)[1]["feature_config"]) for path in VARIANTS.values()],
+    ],
+)
+@pytest.mark.parametrize("n", [2, 700, 32_001])
+def test_log_mel_without_numba_is_that_of_librosa_in_every_setting(options, n):
+    config = FeatureConfig(**options)
+    y = (np.random.default_rng(n).standard_normal(n) * np.geomspace(1e-4, 0.2, n)).astype(np.float32)
+    y[0] = 0.1
+    keys = {"n_fft": config.n_fft, "win_length": config.win_length, "hop_length": config.hop_length}
+    mel = {"n_mels": config.n_mels, "fmin": config.fmin_hz, "fmax": config.fmax_hz}
+    S = librosa.feature.melspectrogram(y=y, sr=config.sr, **keys, **mel)
+    S_db = librosa.power_to_db(S, ref=np.max if config.level == "clip" else 1.0, top_db=None)
+    filters = librosa.filters.mel(sr=config.sr, n_fft=config.n_fft, **mel)
+    np.testing.assert_allclose(features.mel_filters(config), filters, atol=1e-7)
+    got = log_mel(y, sr=config.sr, config=config)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, np.maximum(S_db, config.db_floor), atol=1e-3)

@@ -75,7 +75,7 @@ HABITS = 0.8 * np.std(list(DEPARTURES.values()), axis=0)
 INTENSITIES = {"normal": 0.85, "strong": 1.3}  # how much of its emotion's departure a clip shows
 
 _HOP, _N_FFT = 80, 512  # samples: the vocal tract moves every 5 ms
-_BINS_HZ = librosa.fft_frequencies(sr=SR, n_fft=_N_FFT)[:, None]
+_BINS_HZ = np.fft.rfftfreq(_N_FFT, 1 / SR)[:, None]
 
 
 def write_corpus(root: str | Path) -> Path:

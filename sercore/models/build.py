@@ -51,7 +51,7 @@ class Ensemble(nn.Module, Trainable):
 
 def at_tempo(X: torch.Tensor, tempo: float) -> torch.Tensor:
     """Let windows of a spectrogram pass faster (above 1) or slower: cut at the end, or filled with the quietest value."""
-    n_frames = int(X.shape[-1])
+    n_frames = int(X.shape[-1])  # a number for the tracer of an export, too
     if (size := round(n_frames / tempo)) == n_frames:
         return X
     stretched = nn.functional.interpolate(X, (X.shape[2], size), mode="bilinear", align_corners=False)

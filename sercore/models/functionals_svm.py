@@ -2,8 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
 from torch import nn
 
 from sercore.errors import ConfigError
@@ -34,6 +32,9 @@ class FunctionalsSVM(nn.Module, Trainable):
 
     def fit_closed(self, X, targets, *, seed):
         """Fit scaler and SVM, with rare emotions weighing as much as frequent ones."""
+        from sklearn.preprocessing import StandardScaler
+        from sklearn.svm import LinearSVC
+
         n_classes, n_features = self.head.weight.shape
         present = np.unique(targets)
         if X.ndim != 2 or X.shape[1] != n_features:

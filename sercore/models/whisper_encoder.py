@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors
@@ -10,11 +11,13 @@ import torch
 from torch import nn
 
 from sercore import settings
-from sercore.augment import SpectrogramWarp
 from sercore.errors import ConfigError
 from sercore.features import FeatureConfig, to_windows
 from sercore.labels import EMOTIONS
 from sercore.models.trainable import Trainable
+
+if TYPE_CHECKING:  # an answer varies nothing
+    from sercore.augment import SpectrogramWarp
 
 #: Of Whisper *base*: numbers a frame, heads of attention, and frames of position code.
 WIDTH, ATTENTION_HEADS, POSITIONS = 512, 8, 1_500
@@ -69,16 +72,16 @@ class Encoder(nn.Module):
 
     def forward(self, X):
         sounds = (X[:, 0] > X.amin(dim=(1, 2, 3), keepdim=True)[:, 0] + 1e-4).any(dim=1)  # (n, frames)
-        heard = sounds.int().flip(1).cumsum(1).flip(1) > 0  # up to the last frame that is not padding
+        heard = sounds.long().flip(1).cumsum(1).flip(1) > 0  # up to the last frame that is not padding
         heard[:, 0] = True
-        n = heard.sum(dim=1).max()
+        traced = torch.jit.is_tracing()  # an export fixes nothing that depends on the clip
+        n = X.shape[3] if traced else int(heard.sum(dim=1).max())
         X, heard = X[:, 0, :, :n], heard[:, None, :n]
         x = nn.functional.gelu(self.conv1(X * heard)) * heard  # (n, 512, frames), as if nothing followed
         x = nn.functional.gelu(self.conv2(x)).transpose(1, 2)  # (n, frames/2, 512)
         x = x + self.embed_positions.weight[: x.shape[1]]
         heard = heard[:, 0, ::2]  # (n, frames/2)
-        whole = not torch.jit.is_tracing() and heard.all()  # an exported graph must not take it for always so
-        mask = None if whole else heard[:, None, None]
+        mask = None if not traced and heard.all() else heard[:, None, None]
         share = (heard / heard.sum(dim=1, keepdim=True))[:, :, None]  # (n, frames/2, 1), adds up to 1
         sums = []
         for layer in self.layers:
@@ -159,7 +162,7 @@ class WhisperSummary:
 
     config: FeatureConfig
     layers: int = 3
-    warp: SpectrogramWarp | None = None
+    warp: "SpectrogramWarp | None" = None
 
     def __call__(self, S_db: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         """Give the mean over the windows of a clip [shape=(layers * 1024,)]."""

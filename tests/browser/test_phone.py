@@ -26,7 +26,7 @@ def site(tmp_path_factory):
     for part in parts:
         shutil.copy(part, folder)
     shutil.copy(ROOT / "notebooks" / "app" / "phone.html", folder / "index.html")
-    export_onnx(Predictor("small"), folder / "small.onnx")
+    export_onnx(folder / "small.onnx", checkpoint="small")
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
