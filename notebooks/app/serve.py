@@ -196,6 +196,18 @@ class Channel(VoilaKernelWebsocketHandler):
             super().on_message(message)
 
 
+class Template(TemplateStaticFileHandler):
+    """Files of the template; an odd path is not found, and no reason for a traceback."""
+
+    async def get(self, *args, **options):
+        try:
+            await super().get(*args, **options)
+        except HTTPError:
+            raise
+        except Exception as error:
+            raise HTTPError(404) from error
+
+
 class KernelAnswer(KernelHandler):
     """Says whether a kernel is there, to those who know its name; does nothing to it."""
 
@@ -296,9 +308,8 @@ class App(Voila):
     def init_handlers(self):
         handlers = super().init_handlers()
         served = [handler for handler in handlers if issubclass(handler[1], SERVED)]
-        served = [
-            (place, Channel if kind is VoilaKernelWebsocketHandler else kind, *rest) for place, kind, *rest in served
-        ]
+        ours = {VoilaKernelWebsocketHandler: Channel, TemplateStaticFileHandler: Template}
+        served = [(place, ours.get(kind, kind), *rest) for place, kind, *rest in served]
         state = (url_path_join(self.server_url, rf"/api/kernels/{_kernel_id_regex}"), KernelAnswer)
         return [*served, state, (url_path_join(self.server_url, "/?"), Page, handlers[-1][2])]
 
