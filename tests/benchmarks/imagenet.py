@@ -38,7 +38,8 @@ class EfficientNetLite0(nn.Module, Trainable):
         from efficientnet_lite_pytorch import EfficientNet
 
         self.pretrained = pretrained
-        self.net = EfficientNet.from_name("efficientnet-lite0", override_params={"num_classes": len(EMOTIONS)})
+        self.net = EfficientNet.from_name("efficientnet-lite0")
+        self.net._fc = nn.Linear(self.net._fc.in_features, len(EMOTIONS))
 
     def forward(self, X):
         x = nn.functional.interpolate(X, scale_factor=(2, 1), mode="bilinear")  # (n, 1, 128, 176) for X (n, 1, 64, 176)
