@@ -64,6 +64,11 @@ phone: $(INSTALLED)
 	cp notebooks/app/phone.html $(PHONE)/index.html
 	@echo "Serve $(PHONE)/ by any web server, for example: $(BIN)/python -m http.server --directory $(PHONE) 8000"
 
+# axe-core (MPL-2.0), by which a browser test looks for what a screen reader or a keyboard cannot use.
+browser-tools: phone
+	mkdir -p build/axe
+	curl -fsSL https://registry.npmjs.org/axe-core/-/axe-core-4.10.3.tgz | tar -xz -C build/axe --strip-components=1 package/axe.min.js
+
 slides: $(INSTALLED)
 	$(BIN)/python notebooks/slides/make_slides.py
 

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from sercore import settings
 from sercore.augment import SpectrogramWarp
-from sercore.crossval import Prepared, folds_of, logits_of, prepare, runs_dir_of, train_fold
+from sercore.crossval import folds_of, logits_of, prepare, runs_dir_of, train_fold
 from sercore.errors import ConfigError
 from sercore.evaluate import scores, targets_of
 from sercore.models import all_options, count_parameters
@@ -89,7 +89,10 @@ def ablate(
             run_dir = runs_dir_of(prepared.clips, seeded) / "speaker_5fold" / f"fold{fold.name}"
             run_dir = run_dir / f"validation_seed{seed}"
             result = train_fold(prepared, fold, recipe=seeded, run_dir=run_dir, progress=progress)
-            uar, loss = _scores(result.last, prepared, fold.val, seeded)
+            logits = logits_of([result.last], prepared, fold.val, recipe=seeded)
+            targets = targets_of(prepared.clips)[fold.val]
+            uar = scores(targets, logits.argmax(axis=1))["uar"]
+            loss = float(cross_entropy(as_tensor(logits), as_tensor(targets)))
             row = {"corpora": corpora_of(clips), "variant": name, "fold": fold.name, "seed": seed, "uar": uar}
             row |= {"loss": loss, "parameters": count_parameters(result.model), "minutes": result.minutes}
             told = ("device", "precision", "threads", "processor", "commit")
@@ -97,12 +100,6 @@ def ablate(
             record(results_dir / "ablation.csv", pd.DataFrame(rows[-1:]), keys=KEYS["ablation"])
             logger.info("%s, fold %s, seed %s: UAR %.3f", name, fold.name, seed, uar)
     return pd.DataFrame(rows)
-
-
-def _scores(network, prepared: Prepared, rows, recipe):
-    logits, targets = logits_of([network], prepared, rows, recipe=recipe), targets_of(prepared.clips)[rows]
-    loss = cross_entropy(as_tensor(logits), as_tensor(targets))
-    return scores(targets, logits.argmax(axis=1))["uar"], float(loss)
 
 
 def ablation_differences(table: pd.DataFrame, *, reference: str = "recipe") -> pd.DataFrame:

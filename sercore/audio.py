@@ -29,7 +29,8 @@ SILENCE_DBFS = -80.0
 MAX_HEADER_S = 7 * 86_400
 #: So much may be missing at the end of a file: encoders and taggers are seldom exact.
 MAX_MISSING_S = 0.1
-_BLOCK_FRAMES = 1 << 16
+#: So many samples of all channels are decoded at a time; from 2^14 to 2^20 it makes no difference to the time.
+_BLOCK_SAMPLES = 1 << 15
 #: What libsndfile notes of a file that ends before its header says: WAV and CAF, AIFF, AU, RF64, Wave64.
 _CUT_SHORT = re.compile(r"^ *(?:data|SSND|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 #: From here on a size stands for "unknown": programs that write WAV to a pipe put 0x7ffff000 or 0xffffffff.
@@ -52,16 +53,8 @@ def describe_audio(file: str | Path | BinaryIO) -> AudioInfo:
         return AudioInfo(sound.samplerate, sound.channels, sound.frames / sound.samplerate, sound.subtype)
 
 
-def load_audio(
-    file: str | Path | BinaryIO,
-    *,
-    sr: int = 16_000,
-    offset_s: float = 0.0,
-    duration_s: float | None = None,
-    max_duration_s: float = MAX_DURATION_S,
-    max_missing_s: float = MAX_MISSING_S,
-) -> np.ndarray:
-    """Decode a recording to a mono waveform at one sampling rate, averaging its channels.
+def load_audio(file: str | Path | BinaryIO, *, sr: int = 16_000, max_missing_s: float = MAX_MISSING_S) -> np.ndarray:
+    """Decode a recording of up to `MAX_DURATION_S` to a mono waveform at one sampling rate, averaging its channels.
 
     All of it is heard: chained Ogg and joined MP3 too, and streams whose header tells no length. A file that is damaged
     or cut short is refused where it can be told. Memory stays below 8 bytes for each sample of the result, and 20 MB.
@@ -73,10 +66,6 @@ def load_audio(
         film the first track.
     sr : int > 0 [Hz]
         Rate of the result; resampled by soxr.
-    offset_s, duration_s : float [s]
-        The part to decode; by default all of it.
-    max_duration_s : float [s]
-        A longer part is refused.
     max_missing_s : float [s]
         So much less than the header promises may be there.
 
@@ -93,26 +82,29 @@ def load_audio(
 
     Examples
     --------
-    >>> load_audio("memo.m4a", offset_s=2.0, duration_s=3.0).shape
+    >>> load_audio("three_seconds.m4a").shape
     (48000,)
     """
     name = _name(file)
     with closing(_open(file)) as sound:
         _check_whole(sound, name, max_missing_s)
-        start, n_wanted = _frames_to_read(sound, name, offset_s, duration_s, max_duration_s)
-        if n_wanted * sound.channels > MAX_SAMPLES:
+        if (seconds := sound.frames / sound.samplerate) > MAX_DURATION_S:
+            raise AudioError(
+                f"Too long: {name} lasts {seconds:.0f} s, expected at most {MAX_DURATION_S:.0f} s. "
+                "Cut it, or follow it over time with a timeline."
+            )
+        if sound.frames * sound.channels > MAX_SAMPLES:
             raise AudioError(
                 f"Too much: {name} has {sound.channels} channels at {sound.samplerate} Hz, expected at most "
                 f"{MAX_SAMPLES} samples; make it mono, or 48 kHz{converted(name)}."
             )
-        power = np.zeros(sound.channels + 1)
-        y = np.concatenate(list(_blocks(sound, name, start, n_wanted, sr, power)))
+        y = np.concatenate(list(_blocks(sound, name, sr)))
     # One sample at 192 kHz rounds to none at 16 kHz.
     y = y if len(y) else np.zeros(1, np.float32)
     try:
         return check_waveform(y, name=name)
     except SilenceError as error:
-        mono_dbfs, channels_dbfs = (_to_db(part.max() / n_wanted) for part in (power[-1:], power[:-1]))
+        mono_dbfs, channels_dbfs = _levels_dbfs(file)
         if mono_dbfs >= SILENCE_DBFS:  # it sounds, if only above what `sr` can hold
             return y
         if channels_dbfs > SILENCE_DBFS + 20:
@@ -132,7 +124,7 @@ def stream_audio(file: str | Path | BinaryIO, *, sr: int = 16_000) -> Iterator[n
         if sound.frames > MAX_STREAM_S * sound.samplerate:
             hours = sound.frames / sound.samplerate / 3600
             raise AudioError(f"Too long: {name} lasts {hours:.0f} hours, expected at most {MAX_STREAM_S / 3600:.0f}.")
-        yield from _blocks(sound, name, 0, sound.frames, sr, np.zeros(sound.channels + 1))
+        yield from _blocks(sound, name, sr)
 
 
 def windows_of(
@@ -206,60 +198,62 @@ def _check_whole(sound, name, max_missing_s):
             raise _truncated(name, held_s, promised_s)
 
 
-def _frames_to_read(sound, name, offset_s, duration_s, max_duration_s):
-    start = round(offset_s * sound.samplerate) if np.isfinite(offset_s) else -1
-    if not 0 <= start < sound.frames:
-        held_s = sound.frames / sound.samplerate
-        raise AudioError(f"Bad offset_s {offset_s} for {name}: expected 0 to {held_s:.2f} s.")
-    n_frames = sound.frames - start
-    if duration_s is not None:
-        if not duration_s > 0:
-            raise AudioError(f"Bad duration_s {duration_s} for {name}: expected seconds above 0.")
-        n_frames = max(1, round(min(n_frames, duration_s * sound.samplerate)))
-    if n_frames > max_duration_s * sound.samplerate:
-        raise AudioError(
-            f"Too long: {name} lasts {n_frames / sound.samplerate:.0f} s, expected at most {max_duration_s:.0f} s. "
-            "Cut it, or follow it over time with a timeline."
-        )
-    return start, n_frames
-
-
-def _blocks(sound, name, start, n_wanted, sr, power):
-    """A part, mono and at another rate, block after block; adds to `power` that of each channel and of mono, offset apart."""
+def _blocks(sound, name, sr):
+    """It all, mono and at another rate, block after block."""
     if not MIN_SR <= sr <= MAX_SR:
         raise AudioError(f"Bad rate {sr} Hz: expected {MIN_SR} to {MAX_SR} Hz.")
-    n_read, other_rate = 0, sr != sound.samplerate
+    other_rate = sr != sound.samplerate
     to_sr = soxr.ResampleStream(sound.samplerate, sr, 1, dtype="float32", quality="HQ") if other_rate else None
-    try:
-        if start:
-            sound.seek(start)
-        while n_read < n_wanted:
-            block = sound.read(min(_BLOCK_FRAMES, n_wanted - n_read))
-            if not len(block):
-                break
-            with np.errstate(invalid="ignore", over="ignore"):  # told below
-                mono = block.mean(axis=1)
-            if n_bad := np.count_nonzero(~np.isfinite(mono)):
-                raise _not_finite(name, n_bad, len(mono))
-            mono = np.clip(mono, -1.0, 1.0)
-            power += np.var(np.column_stack([block, mono]), axis=0, dtype=np.float64) * len(block)
-            n_read += len(block)
-            yield np.clip(to_sr.resample_chunk(mono), -1.0, 1.0) if other_rate else mono
-    except (sf.LibsndfileError, OSError) as error:
-        if getattr(error, "errno", None) not in {None, *OF_THE_PATH}:
-            raise
-        raise AudioError(
-            f"Cannot decode {name} beyond {(start + n_read) / sound.samplerate:.2f} s: "
-            f"expected a whole file, this one is damaged or cut short. ({getattr(error, 'error_string', error)})"
-        ) from error
-    if n_wanted - n_read > MAX_MISSING_S * sound.samplerate:
-        raise _truncated(name, (start + n_read) / sound.samplerate, (start + n_wanted) / sound.samplerate)
+    for block in _decoded(sound, name):
+        mono = _within(_mono(block), name)
+        yield np.clip(to_sr.resample_chunk(mono), -1.0, 1.0) if other_rate else mono
     if other_rate:
         yield np.clip(to_sr.resample_chunk(np.empty(0, np.float32), last=True), -1.0, 1.0)
 
 
-def _not_finite(name, n_bad, n):
-    return AudioError(f"Bad samples in {name}: {n_bad} of {n} are NaN or infinite; expected finite values in [-1, 1].")
+def _within(y, name):
+    """Clip to ±1 what is finite; most needs none, which one look at the greatest tells."""
+    if np.abs(y).max(initial=0) <= 1:
+        return y
+    if n_bad := np.count_nonzero(~np.isfinite(y)):
+        raise AudioError(
+            f"Bad samples in {name}: {n_bad} of {len(y)} are NaN or infinite; expected finite values in [-1, 1]."
+        )
+    return np.clip(y, -1.0, 1.0)
+
+
+def _mono(block):
+    if block.shape[1] == 1:
+        return block[:, 0]
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is told by who asks
+        return block.mean(axis=1)
+
+
+def _decoded(sound, name):
+    """It all as it was recorded, block after block (k, channels), or AudioError."""
+    n_read, size = 0, _BLOCK_SAMPLES // sound.channels
+    try:
+        while n_read < sound.frames and len(block := sound.read(min(size, sound.frames - n_read))):
+            n_read += len(block)
+            yield block
+    except (sf.LibsndfileError, OSError) as error:
+        if getattr(error, "errno", None) not in {None, *OF_THE_PATH}:
+            raise
+        raise AudioError(
+            f"Cannot decode {name} beyond {n_read / sound.samplerate:.2f} s: "
+            f"expected a whole file, this one is damaged or cut short. ({getattr(error, 'error_string', error)})"
+        ) from error
+    if sound.frames - n_read > MAX_MISSING_S * sound.samplerate:
+        raise _truncated(name, n_read / sound.samplerate, sound.frames / sound.samplerate)
+
+
+def _levels_dbfs(file):
+    """Measure it again, at its own rate and offset apart: the average of its channels, and the loudest of them [dBFS]."""
+    with closing(_open(file)) as sound:
+        power = np.zeros(sound.channels + 1)
+        for block in _decoded(sound, _name(file)):
+            power += np.var(np.column_stack([block, _mono(block)]), axis=0, dtype=np.float64) * len(block)
+        return _to_db(power[-1] / sound.frames), _to_db(power[:-1].max() / sound.frames)
 
 
 def _truncated(name, held_s, promised_s):
@@ -289,9 +283,7 @@ def check_waveform(y: np.ndarray, *, name: str = "waveform") -> np.ndarray:
         raise AudioError(f"Bad type {y.dtype} of {name}: expected floating point with full scale ±1.")
     if not len(y):
         raise AudioError(f"Empty recording {name}: expected at least one sample.")
-    if n_bad := np.count_nonzero(~np.isfinite(y)):
-        raise _not_finite(name, n_bad, len(y))
-    y = np.clip(y, -1.0, 1.0).astype(np.float32, copy=False)
+    y = _within(y, name).astype(np.float32)  # always a copy: what is given may be read-only
     offset = float(y.mean(dtype=np.float64))
     if (level := _to_db(_mean_square(y) - offset**2)) < SILENCE_DBFS:
         apart = f", apart from a constant offset of {offset:.3f}" if abs(offset) > 1e-4 else ""
@@ -328,12 +320,11 @@ def frame_levels_db(y: np.ndarray, *, frame_length: int = 2048, hop_length: int 
     return level_db - level_db.max()
 
 
-def cut_pauses(y: np.ndarray, *, sr: int, longest_s: float = 1.0) -> np.ndarray:
-    """Shorten what lasts longer than `longest_s` [s] without speech: quiet frames, or in a noisy room the quieter ones."""
+def cut_pauses(y: np.ndarray, *, sr: int) -> np.ndarray:
+    """Shorten to a second what lasts longer without speech: quiet frames, or in a noisy room the quieter ones."""
     level_db = frame_levels_db(y)
     heard = level_db > -np.clip(-0.6 * np.percentile(level_db, 10), 10.0, 35.0)
     edges = 512 * np.flatnonzero(np.diff(heard, prepend=False, append=False))  # `librosa.effects.split`
-    half = round(longest_s * sr / 2)
-    first, last = np.maximum(edges[::2] - half, 0), np.minimum(edges[1::2] + half, len(y))
+    first, last = np.maximum(edges[::2] - sr // 2, 0), np.minimum(edges[1::2] + sr // 2, len(y))
     keep = [y[max(a, b) : c] for a, b, c in zip(first, [0, *last[:-1]], last, strict=True)]
     return np.concatenate(keep)

@@ -102,8 +102,6 @@ def bandpass(y: np.ndarray, *, sr: int, low_hz: float = 80.0, high_hz: float = 7
 
     A fourth-order Butterworth filter is run forwards and backwards, so that nothing moves in time.
 
-    Examples
-    --------
     >>> clean = bandpass(load_audio("noisy.wav", sr=16_000), sr=16_000, low_hz=100, high_hz=7_000)
     """
     if not 0 < low_hz < high_hz < sr / 2:
@@ -119,8 +117,6 @@ def normalize_level(y: np.ndarray, *, target_dbfs: float = -23.0) -> np.ndarray:
 
     The default is EBU R 128's programme level.
 
-    Examples
-    --------
     >>> level_dbfs(normalize_level(load_audio("quiet.wav")))
     -23.0
     """
@@ -133,17 +129,9 @@ def normalize_level(y: np.ndarray, *, target_dbfs: float = -23.0) -> np.ndarray:
 class WaveformAugment:
     """Draw one variation of a waveform: stretch, pitch, gain and noise, each uniformly within its range.
 
-    Attributes
-    ----------
-    min_rate, max_rate : float
-        Of `time_stretch`.
-    max_semitones, max_gain_db : float [semitones], float [dB]
-        Of `pitch_shift` and `change_gain`, either way.
-    min_snr_db, max_snr_db : float [dB]
-        Of `add_noise`.
+    Rates are those of `time_stretch`, semitones of `pitch_shift` and the gain of `change_gain` (both either way), and
+    the ratio is that of `add_noise`.
 
-    Examples
-    --------
     >>> vary = WaveformAugment(max_semitones=1.0)
     >>> varied = vary(y, sr=16_000, rng=np.random.default_rng(0))
     """
@@ -168,9 +156,9 @@ class WaveformAugment:
 
 
 def mask_spectrogram(
-    X: np.ndarray, *, rng: np.random.Generator, max_bands: int = 8, max_frames: int = 20, fill: float = 0.0
+    X: np.ndarray, *, rng: np.random.Generator, max_bands: int = 8, max_frames: int = 20
 ) -> np.ndarray:
-    """Hide one band of frequencies and one stretch of time of a copy, each of a width from 0 to the largest.
+    """Hide one band of frequencies and one stretch of time of a copy by zeros, each of a width from 0 to the largest.
 
     Park et al. (2019), "SpecAugment", Interspeech, doi:10.21437/Interspeech.2019-2680.
     """
@@ -178,7 +166,7 @@ def mask_spectrogram(
     for axis, widest in ((0, max_bands), (1, max_frames)):
         width = int(rng.integers(0, min(widest, X.shape[axis]) + 1))
         start = int(rng.integers(0, X.shape[axis] - width + 1))
-        X[(slice(None),) * axis + (slice(start, start + width),)] = fill
+        X[(slice(None),) * axis + (slice(start, start + width),)] = 0.0
     return X
 
 

@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from sercore import settings
 from sercore.audio import load_audio
 from sercore.errors import OF_THE_PATH, AudioError, ConfigError
-from sercore.features import FEATURES_VERSION, FeatureConfig, compute, trim
+from sercore.features import FEATURES_VERSION, FeatureConfig, compute, one_thread, trim
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +52,6 @@ def extract(
     ----------
     clips : pd.DataFrame
         A clip table; only ``path`` is read.
-    config : FeatureConfig
     kind : str
         A key of `sercore.features.KINDS`.
     augment : callable ``augment(y, *, sr, rng) -> y``, optional
@@ -62,14 +60,12 @@ def extract(
         Varied copies of each clip, each with draws of its own, by `augment`, or by `embed`, or by both.
     embed : callable ``embed(feature, rng=None) -> array``, optional
         What is made of the feature, such as `sercore.models.WhisperSummary`; also known by its ``repr``.
-    seed : int
     n_jobs : int
         Processes; -1 is all cores. `joblib.parallel_config` can send the work to a cluster.
     cache : bool or path
         True: `settings.cache_dir()`. False: no cache.
     on_error : {"raise", "warn"}
         What to do, once all other clips are done, about clips that cannot be used.
-    progress : bool
 
     Returns
     -------
@@ -97,7 +93,7 @@ def extract(
     title = f"{kind}, {copies} copies" if varied else kind
     rows, errors, told = [], [], set()
     # Here as well as in each task: threads of one process share the setting, and none may put it back too early.
-    with threadpool_limits(1, user_api="blas"):
+    with one_thread():
         tasks = (delayed(_row)(path, config, kind, augment, embed, variants, seed, folder) for path in clips["path"])
         results = Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
         bar = tqdm(results, total=len(clips), desc=title, unit="clip", disable=not progress)
@@ -149,8 +145,7 @@ def _versions():
 
 
 def _computed(y, config, kind, augment, embed, rng):
-    # More threads add up a matrix product in another order, which gives other last bits.
-    with threadpool_limits(1, user_api="blas"):
+    with one_thread():
         if augment is not None:
             # Trimmed before it is varied: added noise would hide the quiet ends from the trimming after it.
             y = augment(trim(y, config=config), sr=config.sr, rng=rng)

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -127,6 +128,7 @@ def main(
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name need not be UTF-8
+    warnings.filterwarnings("ignore", "[0-9]+ tasks which were still being processed")  # joblib's, beside an error
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
     logging.getLogger("sercore").setLevel(logging.INFO if verbose else logging.NOTSET)
 
@@ -156,10 +158,13 @@ def sample(file: Path, emotion: str | None = None, speaker: int | None = None):
 def predict(
     files_or_folders: Annotated[list[Path] | None, typer.Argument()] = None,
     checkpoint: Checkpoint = "any_voice",
-    csv: Annotated[Path | None, _option("Write rows here as they come; .jsonl makes it JSON Lines.", "--csv")] = None,
+    csv: Annotated[
+        Path | None, _option("Write rows here as they come; .jsonl: JSON Lines, .parquet: a folder.", "--csv")
+    ] = None,
     as_json: Annotated[bool, _option("Print full-precision JSON.", "--json")] = False,
     files_from: Annotated[str | None, _option("A file that lists recordings, one a line; - is standard input.")] = None,
     jobs: Annotated[int | None, _option("Processes. Default: one a core from nine files on.")] = None,
+    failures: Annotated[Path | None, _option("Write rows of what could not be used here.")] = None,
     resume: Annotated[bool, _option("Go on where a killed run with this --csv was.", "--resume")] = False,
 ):
     """Recognise the emotion of each clip, in per cent. Exits with code 1 if any could not be used."""
@@ -170,8 +175,9 @@ def predict(
     say = partial(typer.echo, err=True)
     files = batch.list_files([*(files_or_folders or ()), *batch.read_list(files_from)], tell=say)
     predictor = _predictor(checkpoint)
-    table = batch.Table(csv, resume=resume) if csv else None
-    rows, n_bad, n_before = batch.recognise(predictor, files, table=table, jobs=jobs, keep=as_json, tell=say)
+    table, failed = (batch.open_table(path, resume=resume) if path else None for path in (csv, failures))
+    options = {"failures": failed, "jobs": jobs, "keep": as_json, "tell": say}
+    rows, n_bad, n_before = batch.recognise(predictor, files, table=table, **options)
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     elif rows:

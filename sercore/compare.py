@@ -32,15 +32,10 @@ def over_folds(table: pd.DataFrame) -> pd.DataFrame:
     return table.groupby("fold")[list(METRICS)].mean().agg(["mean", "std"])
 
 
-def zoo_table(clips: pd.DataFrame, *, seed: int | None = None, results_dir: str | Path | None = None) -> pd.DataFrame:
+def zoo_table(clips: pd.DataFrame, *, results_dir: str | Path | None = None) -> pd.DataFrame:
     """Lay the recorded designs side by side: on unseen speakers, and on the leaky random division.
 
-    Parameters
-    ----------
-    clips : pd.DataFrame
-    seed : int, optional
-        Of the networks, by default all; means are then over seeds, intervals and differences of the lowest.
-    results_dir : str or Path, optional
+    Means are over all seeds, intervals and differences those of the lowest; ConfigError if nothing is recorded.
 
     Returns
     -------
@@ -56,10 +51,10 @@ def zoo_table(clips: pd.DataFrame, *, seed: int | None = None, results_dir: str 
     --------
     >>> zoo_table(clips)[["name", "uar_speaker", "uar_random"]]
     """
-    rows, which = {}, {} if seed is None else {"seed": seed}
+    rows = {}
     for division, folds in (("speaker", "folds"), ("random", "folds_random")):
         try:
-            scored = read_scores(clips, protocol=f"{division}_5fold", results_dir=results_dir, **which)
+            scored = read_scores(clips, protocol=f"{division}_5fold", results_dir=results_dir)
         except ConfigError:
             if division == "random":  # one can do without
                 continue

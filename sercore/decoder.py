@@ -28,9 +28,6 @@ SUFFIXES = frozenset(
     ".wav .flac .ogg .oga .opus .spx .mp3 .mp2 .mpeg .aif .aiff .aifc .au .w64 .rf64 .caf .m4a .m4b .m4r .mp4 .mov .3gp "
     ".3gpp .3g2 .webm .weba .mkv .mka .aac .amr .wma .asf .avi".split()
 )
-#: Decoding by PyAV starts so much before a part [s]: a codec needs some packets to warm up.
-PREROLL_S = 0.5
-
 _BY_LIBSNDFILE = {"wav", "aiff", "flac", "ogg", "mp3", "au", "w64", "caf"}
 #: What messages call a container.
 _CALLED = {"mov": "M4A or MP4", "matroska": "WebM or MKV", "asf": "WMA", "mpegts": "TS"}
@@ -96,7 +93,7 @@ def open_sound(file: str | Path | BinaryIO, name: str) -> "_Links | _Track":
     """Open a recording; `name` is what messages call it.
 
     What comes back has `samplerate`, `channels`, `frames`, `subtype`, `notes` (of libsndfile), `read(n)`: a block
-    (k, channels) of float32, none at the end, `seek(frame)` and `close()`. `AudioError` if it is not a recording.
+    (k, channels) of float32, none at the end, and `close()`. `AudioError` if it is not a recording.
     """
     with ExitStack() as opened:
         if isinstance(file, str | Path):
@@ -132,7 +129,8 @@ class _Slice(io.RawIOBase):
         return len(data)
 
     def seek(self, offset, whence=0):
-        self._position = offset + (0, self._position, self._size)[whence]
+        # A damaged header may send libsndfile to before the beginning.
+        self._position = max(0, offset + (0, self._position, self._size)[whence])
         return self._position
 
     def tell(self):
@@ -143,30 +141,20 @@ class _Links:
     """What libsndfile decodes: the links of a chained or joined file, nearly always one, one after the other."""
 
     def __init__(self, file, links):
-        self._parts, self._k = [], 0
-        for start, end, prefix in links:
-            self._parts.append(sf.SoundFile(_Slice(file, start, end, prefix)))
+        self._parts, self._k = [sf.SoundFile(_Slice(file, *link)) for link in links], 0
         first = self._parts[0]
-        self.samplerate, self.channels, self.subtype, self.notes = (
-            first.samplerate, first.channels, first.subtype, first.extra_info,
-        )  # fmt: skip
+        self.samplerate, self.channels = first.samplerate, first.channels
+        self.subtype, self.notes = first.subtype, first.extra_info
         if any((part.samplerate, part.channels) != (self.samplerate, self.channels) for part in self._parts):
             raise OSError("Rate or number of channels change on the way")
         self.frames = sum(part.frames for part in self._parts)
 
-    def seek(self, frame):
-        self._k = 0
-        while self._k < len(self._parts) - 1 and frame >= self._parts[self._k].frames:
-            frame -= self._parts[self._k].frames
-            self._k += 1
-        self._parts[self._k].seek(frame)
-
     def read(self, n):
-        block = self._parts[self._k].read(n, dtype="float32", always_2d=True)
-        if len(block) or self._k == len(self._parts) - 1:
-            return block
-        self._k += 1
-        return self.read(n)
+        while True:
+            block = self._parts[self._k].read(n, dtype="float32", always_2d=True)
+            if len(block) or self._k == len(self._parts) - 1:
+                return block
+            self._k += 1
 
     def close(self):
         for part in self._parts:
@@ -254,21 +242,6 @@ class _Track:
         # Elsewhere nothing is promised, or only guessed from the bit rate, or said of picture and sound together.
         ends = [float((p.pts + (p.duration or 0)) * p.time_base) for p in container.demux(stream) if p.pts is not None]
         return max(ends, default=self._zero_s) - self._zero_s
-
-    def seek(self, start):
-        """Go to a sample; from the time stamps of WebM it is found to the millisecond."""
-        position, time_s = 0, start / self.samplerate - PREROLL_S
-        if time_s > 0:
-            self._container.seek(int((self._zero_s + time_s) / self._stream.time_base), stream=self._stream)
-            self._frames = self._decode()
-            time_s, _, self._rest = next(self._frames, (np.inf, None, None))
-            position = (time_s - self._zero_s) * self.samplerate
-            if position > start:  # a file whose index cannot be trusted
-                self._start()
-                position = 0
-        position = round(position)
-        while position < start and len(block := self.read(start - position)):
-            position += len(block)
 
     def read(self, n):
         if not len(self._rest) and (following := next(self._frames, None)):

@@ -22,7 +22,6 @@ from urllib3.util import Retry
 
 from sercore import __version__, corpora, settings
 from sercore.audio import load_audio
-from sercore.corpora.corpus import Corpus
 from sercore.errors import AudioError, ConfigError, CorpusError
 
 logger = logging.getLogger(__name__)
@@ -65,20 +64,8 @@ class VerifyReport:
 
 
 def verify(name: str, root: str | Path | None = None) -> VerifyReport:
-    """Decode every clip of a corpus, and say what is missing or unreadable.
+    """Decode every clip of a corpus, and say what is missing or unreadable; arguments and errors as in `load_corpus`.
 
-    Parameters
-    ----------
-    name, root
-        As in `sercore.corpora.load_corpus`.
-
-    Raises
-    ------
-    ConfigError, CorpusError
-        As `load_corpus`.
-
-    Examples
-    --------
     >>> verify("ravdess").ok
     True
     """
@@ -132,7 +119,6 @@ def download(
         it (or, with the default, beside it) are unpacked first.
     home : str, optional
         URL to fetch from in place of the corpus's own: a mirror with the same paths.
-    progress : bool
 
     Raises
     ------
@@ -153,9 +139,11 @@ def download(
     default = settings.data_root() / name
     root = default if root is None else Path(root).expanduser()
     by_hand = f"By hand: {corpus.by_hand} into {root}; `sercore download {name}` then unpacks and verifies it."
-    for archive in _zips_at_hand(corpus, root, beside=root == default):
+    folders = (root, root.parent) if root == default else (root,)
+    for archive in [path for folder in folders for path in sorted(folder.glob("*.zip"))]:
         try:
-            unpack(archive, root)
+            if _has_clip(archive, corpus):
+                unpack(archive, root)
         except CorpusError as error:
             logger.warning("%s It is left aside.", error)
     with suppress(CorpusError):  # nothing is there
@@ -324,19 +312,12 @@ def _check_space(folder, n_bytes):
         )
 
 
-def _zips_at_hand(corpus, root, *, beside):
-    """List the zip files with clips of this corpus that somebody put into its folder, or beside it."""
-    folders = (root, root.parent) if beside else (root,)
-    return [path for folder in folders for path in sorted(folder.glob("*.zip")) if _has_clip(path, corpus)]
-
-
-def _has_clip(path: Path, corpus: Corpus):
+def _has_clip(path, corpus):
     try:
         with zipfile.ZipFile(path) as zipped:
             names = zipped.namelist()
     except (zipfile.BadZipFile, OSError) as error:
-        logger.warning("Bad archive %s: %s. It is left aside.", path, error)
-        return False
+        raise CorpusError(f"Bad archive {path}: {error}.") from error
     if corpus.expected_files:
         return not {Path(name).stem for name in names}.isdisjoint(corpus.expected_files())
     for name in names:

@@ -24,3 +24,8 @@ class CorpusError(SerError, ValueError):
 
 class ConfigError(SerError, ValueError):
     """An option, setting or checkpoint that does not fit."""
+
+
+def readable(name) -> str:
+    """Write a file's name, which need not be UTF-8, as text that is: for tables and messages."""
+    return str(name).encode("utf-8", "backslashreplace").decode()

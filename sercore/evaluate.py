@@ -121,11 +121,8 @@ def bootstrap_interval(
     Returns
     -------
     low, high : float
-
-    References
-    ----------
-    Efron & Tibshirani (1993), "An Introduction to the Bootstrap", percentile interval; resampling by cluster:
-    Field & Welsh (2007), doi:10.1111/j.1467-9868.2007.00593.x.
+        Percentiles (Efron & Tibshirani 1993, "An Introduction to the Bootstrap"); resampled by cluster as in Field &
+        Welsh (2007), doi:10.1111/j.1467-9868.2007.00593.x.
 
     Examples
     --------
@@ -182,21 +179,21 @@ def _metric_of_counts(counts, metric):
     return (parts * (n_true > 0)).sum(axis=-1) / (n_true > 0).sum(axis=-1)
 
 
-def reliability(proba: np.ndarray, y_true: np.ndarray, *, n_bins: int = 10) -> pd.DataFrame:
-    """Compare confidence with accuracy in equal bins of confidence: ``low, high, confidence, accuracy, n``."""
+def reliability(proba: np.ndarray, y_true: np.ndarray) -> pd.DataFrame:
+    """Compare confidence with accuracy in ten equal bins of confidence: ``low, high, confidence, accuracy, n``."""
     proba, y_true = np.asarray(proba), np.asarray(y_true)
-    edges = np.linspace(0, 1, n_bins + 1)
+    edges = np.linspace(0, 1, 11)
     table = pd.DataFrame({"confidence": proba.max(axis=1), "accuracy": proba.argmax(axis=1) == y_true})
-    table["bin"] = np.clip(np.digitize(table["confidence"], edges[1:-1], right=True), 0, n_bins - 1)
+    table["bin"] = np.clip(np.digitize(table["confidence"], edges[1:-1], right=True), 0, 9)
     means = table.groupby("bin").mean().assign(n=table["bin"].value_counts())
     means.insert(0, "low", edges[means.index])
     means.insert(1, "high", edges[means.index + 1])
     return means.reset_index(drop=True)
 
 
-def expected_calibration_error(proba: np.ndarray, y_true: np.ndarray, *, n_bins: int = 10) -> float:
+def expected_calibration_error(proba: np.ndarray, y_true: np.ndarray) -> float:
     """Average the gap between confidence and accuracy over clips (Naeini et al. 2015, AAAI)."""
-    table = reliability(proba, y_true, n_bins=n_bins)
+    table = reliability(proba, y_true)
     return float(np.average((table["confidence"] - table["accuracy"]).abs(), weights=table["n"]))
 
 
@@ -218,8 +215,8 @@ def on_shared_labels(
     answers: their probability is shared out among the others, and each row still adds up to 1.
     """
     proba, y_true = np.array(proba, dtype=float), np.array(y_true)
-    calm, neutral = EMOTIONS.index("calm"), EMOTIONS.index("neutral")
-    if "calm" not in trained_on or calm not in y_true:
+    calm, neutral = (EMOTIONS.index(name) if name in EMOTIONS else None for name in ("calm", "neutral"))
+    if None not in (calm, neutral) and ("calm" not in trained_on or calm not in y_true):
         proba[:, neutral] += proba[:, calm]
         proba[:, calm] = 0.0
         y_true[y_true == calm] = neutral

@@ -38,7 +38,8 @@ class LogMel(nn.Module):
         config = self.config
         y = _without_pauses(y.clamp(-1, 1), config.sr, config.window_s * config.sr)
         if config.trim_db is not None:
-            y = self._trimmed(y)
+            heard = torch.nonzero(_levels_db(y) > -config.trim_db)[:, 0]
+            y = y[512 * heard[0] : 512 * (heard[-1] + 1)]
         spectrum = nn.functional.conv1d(
             nn.functional.pad(y, self.around)[None, None], self.basis, None, config.hop_length
         )
@@ -46,10 +47,6 @@ class LogMel(nn.Module):
         S_db = 10 * (self.filters @ (real.square() + imaginary.square())).clamp(min=1e-10).log10()
         S_db = (S_db if config.level == "fixed" else S_db - S_db.max()).clamp(min=config.db_floor)
         return (self._windows(S_db)[:, None] - config.db_center) / config.db_scale
-
-    def _trimmed(self, y):
-        heard = torch.nonzero(_levels_db(y) > -self.config.trim_db)[:, 0]
-        return y[512 * heard[0] : 512 * (heard[-1] + 1)]
 
     def _windows(self, S_db):
         size = self.config.n_frames
@@ -104,8 +101,7 @@ def export_onnx(file: str | Path, *, checkpoint: str | Path = "small") -> Path:
 
     Its input ``waveform`` (n_samples,) is mono float32 at the rate that its metadata name, its output ``probabilities``
     (n_emotions,) is in the order of their ``emotions``. It gives what `Predictor.predict` does, but warns of nothing.
-    `ConfigError` if the network reads something else, or
-    onnx is not installed.
+    `ConfigError` if the network reads something else, or onnx is not installed.
 
     >>> export_onnx("small.onnx", checkpoint="small")
     """

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import librosa
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from sercore.audio import MAX_SR, MIN_SR, check_waveform, level_dbfs, trim_silence
 from sercore.errors import AudioError, ConfigError
@@ -158,7 +159,11 @@ def mel_filters(config: FeatureConfig) -> np.ndarray:
 
 def mfcc(y: np.ndarray, *, sr: int, config: FeatureConfig = FeatureConfig()) -> np.ndarray:
     """Compute mel-frequency cepstral coefficients, the DCT of `log_mel` [shape=(config.n_mfcc, n_frames)]."""
-    return librosa.feature.mfcc(S=log_mel(y, sr=sr, config=config), n_mfcc=config.n_mfcc).astype(np.float32)
+    return _cepstrum(log_mel(y, sr=sr, config=config), config)
+
+
+def _cepstrum(S_db, config):
+    return librosa.feature.mfcc(S=S_db, n_mfcc=config.n_mfcc).astype(np.float32)
 
 
 def chroma(y: np.ndarray, *, sr: int, config: FeatureConfig = FeatureConfig()) -> np.ndarray:
@@ -187,7 +192,7 @@ def rms(y: np.ndarray, *, sr: int, config: FeatureConfig = FeatureConfig()) -> n
 
 
 def pitch(y: np.ndarray, *, sr: int, config: FeatureConfig = FeatureConfig()) -> np.ndarray:
-    """Follow the fundamental frequency of the voice by YIN.
+    """Follow the fundamental frequency by YIN (de Cheveigné & Kawahara 2002, JASA 111(4), doi:10.1121/1.1458024).
 
     A frame is voiced if it is within 30 dB of the loudest one and repeats itself: its autocorrelation at the
     period found is above 0.6. Medians over a clip come within about a semitone of `librosa.pyin`, ten times as fast.
@@ -201,10 +206,6 @@ def pitch(y: np.ndarray, *, sr: int, config: FeatureConfig = FeatureConfig()) ->
     -------
     f0_hz : np.ndarray [shape=(1, n_frames)]
         In Hz, within `PITCH_HZ`; NaN where the voice does not sound.
-
-    References
-    ----------
-    de Cheveigné & Kawahara (2002), "YIN", JASA 111(4), doi:10.1121/1.1458024.
 
     Examples
     --------
@@ -237,12 +238,30 @@ def prosody(y: np.ndarray, *, sr: int, config: FeatureConfig = FeatureConfig()) 
 
 def functionals(y: np.ndarray, *, sr: int, config: FeatureConfig = FeatureConfig()) -> np.ndarray:
     """Stack the means over time of zero crossings, RMS, chroma, MFCC and log-mel, then their deviations, in a vector."""
-    tracks = np.concatenate([track(y, sr=sr, config=config) for track in _TRACKS.values()])
+    S_db = log_mel(y, sr=sr, config=config)
+    others = [track(y, sr=sr, config=config) for track in (zero_crossing_rate, rms, chroma)]
+    tracks = np.concatenate([*others, _cepstrum(S_db, config), S_db])
     return np.concatenate([tracks.mean(axis=1), tracks.std(axis=1)]).astype(np.float32)
 
 
-_TRACKS = {"zero_crossing_rate": zero_crossing_rate, "rms": rms, "chroma": chroma, "mfcc": mfcc, "log_mel": log_mel}
-KINDS: dict[str, Callable] = _TRACKS | {"functionals": functionals, "pitch": pitch, "prosody": prosody}
+KINDS: dict[str, Callable] = {
+    "zero_crossing_rate": zero_crossing_rate, "rms": rms, "chroma": chroma, "mfcc": mfcc, "log_mel": log_mel,
+    "functionals": functionals, "pitch": pitch, "prosody": prosody,
+}  # fmt: skip
+
+
+def one_thread():
+    """Keep numpy's matrix products on one thread, as a context.
+
+    For a clip more threads only wait, for each other and for torch's: an answer takes twice as long. They also add up in
+    another order, which gives other last bits.
+    """
+    return _libraries().limit(limits=1, user_api="blas")
+
+
+@lru_cache(maxsize=1)
+def _libraries():
+    return ThreadpoolController()  # to look for them takes 2 ms
 
 
 def compute(y: np.ndarray, *, config: FeatureConfig = FeatureConfig(), kind: str = "log_mel") -> np.ndarray:
@@ -257,11 +276,11 @@ def trim(y: np.ndarray, *, config: FeatureConfig = FeatureConfig()) -> np.ndarra
     return y if config.trim_db is None else trim_silence(check_waveform(y), top_db=config.trim_db)
 
 
-def to_windows(S_db: np.ndarray, *, config: FeatureConfig = FeatureConfig(), overlap: float = 0.5) -> np.ndarray:
+def to_windows(S_db: np.ndarray, *, config: FeatureConfig = FeatureConfig()) -> np.ndarray:
     """Cut a log-mel spectrogram into what the network sees at once [shape=(n_windows, n_mels, n_frames)], scaled.
 
     A clip that fits is one window, padded at its end with `config.db_floor`; neighbouring windows of a longer one
-    have at least `overlap` in common. A vector has no frames and is one window as it stands.
+    have at least half in common. A vector has no frames and is one window as it stands.
     """
     if S_db.ndim == 1:
         return S_db[None]
@@ -269,7 +288,7 @@ def to_windows(S_db: np.ndarray, *, config: FeatureConfig = FeatureConfig(), ove
     if n <= n_frames:
         windows = [np.pad(S_db, ((0, 0), (0, n_frames - n)), constant_values=config.db_floor)]
     else:
-        n_windows = 1 + int(np.ceil((n - n_frames) / (n_frames * (1 - overlap))))
+        n_windows = 1 + int(np.ceil((n - n_frames) / (n_frames / 2)))
         starts = np.linspace(0, n - n_frames, n_windows).round().astype(int)
         windows = [S_db[:, start : start + n_frames] for start in starts]
     return ((np.stack(windows) - config.db_center) / config.db_scale).astype(np.float32)

@@ -1,9 +1,11 @@
-"""labels: the eight emotions in RAVDESS order, with one colour-blind-safe colour each."""
+"""labels: the eight emotions in RAVDESS order, or a set of one's own, with one colour-blind-safe colour each."""
 
-from sercore.errors import ConfigError
+from sercore import settings
 
-#: The order of every probability vector and confusion matrix in sercore: RAVDESS codes 01 to 08.
-EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+#: RAVDESS codes 01 to 08.
+EIGHT = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+#: The order of every probability vector and confusion matrix: the eight, or what `SERCORE_EMOTIONS` says.
+EMOTIONS = settings.own_emotions() or EIGHT
 
 #: Okabe & Ito (2008), "Color Universal Design", with a dark grey for its black, and Tol's wine
 #: (2021, "Colour schemes") for its yellow, which is too pale on white. Told apart in every colour vision (tests).
@@ -17,25 +19,5 @@ COLORS = {
     "disgust": "#009E73",
     "surprised": "#661100",
 }
-
-
-def emotion_index(emotion):
-    """Give the position of an emotion in `EMOTIONS`.
-
-    Parameters
-    ----------
-    emotion : str
-
-    Returns
-    -------
-    index : int in [0, 7]
-
-    Raises
-    ------
-    ConfigError
-        If `emotion` is not one of `EMOTIONS`.
-    """
-    try:
-        return EMOTIONS.index(emotion)
-    except ValueError:
-        raise ConfigError(f"Bad emotion {emotion!r}: expected one of {list(EMOTIONS)}.") from None
+_FREE = [color for emotion, color in COLORS.items() if emotion not in EMOTIONS]
+COLORS = {emotion: COLORS.get(emotion) or _FREE.pop(0) for emotion in EMOTIONS}

@@ -1,10 +1,7 @@
-"""live: the microphone of a browser, one answer a second, and the pictures and pieces of HTML that widgets shows."""
+"""live: the microphone of a browser, one answer a second, and the timeline of what was heard."""
 
-import base64
-import io
 from collections import deque
 from dataclasses import replace
-from pathlib import Path
 
 import anywidget
 import ipywidgets as widgets
@@ -12,26 +9,19 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import traitlets
-from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
 from sercore import plots
 from sercore.audio import MAX_SR, MIN_SR
 from sercore.errors import AudioError, SerError, SilenceError
-from sercore.labels import COLORS
-from sercore.predict import MIN_CONFIDENCE, TIMES
+from sercore.labels import EMOTIONS
+from sercore.pieces import PICTURE, Pieces, half, script, wrap
+from sercore.predict import TIMES
 
 #: What the microphone records at most [s]: below the 10 MB that Jupyter takes as one message.
 MAX_RECORDING_S = 120
 #: Live, an answer is given every so many seconds, the last so many are shown, and the verdict is the mean of so many.
 LIVE_HOP_S, LIVE_WINDOWS, SMOOTHED = 1.0, 60, 3
-
-HERE = Path(__file__).parent
-# Small pictures with large letters: on a phone they are 300 px wide.
-PICTURE = {"font.size": 9, "axes.labelsize": 9, "xtick.labelsize": 9, "ytick.labelsize": 9, "lines.linewidth": 1.5}
-_TEMPLATES = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-#: Every piece of HTML; the template escapes names and messages.
-PIECES = _TEMPLATES.get_template("widgets.html", globals={"COLORS": COLORS, "MIN_CONFIDENCE": MIN_CONFIDENCE}).module
 
 
 class Microphone(anywidget.AnyWidget):
@@ -40,7 +30,8 @@ class Microphone(anywidget.AnyWidget):
     Without a browser, set `recording` or call `listen`.
     """
 
-    _esm = HERE / "microphone.js"
+    _esm = script("microphone")
+    words = traitlets.Dict().tag(sync=True)
     # Without an echo: the browser has the bytes already.
     recording = traitlets.CBytes().tag(sync=True, echo_update=False)
     max_s = traitlets.Int(MAX_RECORDING_S).tag(sync=True)
@@ -63,7 +54,8 @@ class Microphone(anywidget.AnyWidget):
 class Live(widgets.VBox):
     """What is heard live: the last window of samples and the last answers; nothing older is kept."""
 
-    def __init__(self):
+    def __init__(self, pieces: Pieces):
+        self._pieces = pieces
         self._verdict, self._bars, self._picture = widgets.HTML(), widgets.HTML(), widgets.HTML()
         super().__init__([self._verdict, wrap(half(self._bars), half(self._picture))])
         self.add_class("ser-live")
@@ -120,8 +112,8 @@ class Live(widgets.VBox):
             row |= {"label": prediction.label, "confidence": prediction.confidence} | prediction.probabilities
         self._rows.append(row)
         shown = self._smoothed(prediction)
-        self._verdict.value, self._bars.value = PIECES.live(shown), PIECES.bars(shown)
-        self._picture.value = timeline_picture(self.heard, "Emotion over time, live")
+        self._verdict.value, self._bars.value = self._pieces.html.live(shown), self._pieces.html.bars(shown)
+        self._picture.value = timeline_picture(self.heard, self._pieces, self._pieces.say("card.live_timeline"))
         self.layout.display = ""
 
     def _smoothed(self, prediction):
@@ -134,30 +126,28 @@ class Live(widgets.VBox):
         return replace(prediction, label=label, confidence=means[label], probabilities=means)
 
 
-def half(*children) -> widgets.VBox:
-    """Make one of two columns."""
-    return widgets.VBox(children).add_class("ser-half")
-
-
-def wrap(*children) -> widgets.Box:
-    """Put columns beside each other, or below where there is no room."""
-    return widgets.Box(children).add_class("ser-wrap")
-
-
 @mpl.rc_context(PICTURE)
-def timeline_picture(table: pd.DataFrame, title: str) -> str:
+def timeline_picture(table: pd.DataFrame, pieces: Pieces, title: str) -> str:
     """Draw a timeline as an image with its words."""
-    figure = Figure(figsize=(4.4, 2.6), layout="constrained")
-    plots.plot_timeline(table, ax=figure.subplots()).set_ylabel("")
-    runs = table.groupby((table["label"] != table["label"].shift()).cumsum())
-    ends = [f"{run['label'].iloc[0]} until {run['end_s'].iloc[-1]:.0f} s" for _, run in runs]
-    more = f" and {len(ends) - 8} more" if len(ends) > 8 else ""
-    return img(figure, f"{title}: {', '.join(ends[:8])}{more}")
+    # A Figure of its own: pyplot would keep it, and a notebook would show it a second time.
+    ax = plots.plot_timeline(table, ax=Figure(figsize=(4.4, 2.6), layout="constrained").subplots())
+    ax.set(xlabel=pieces.say("card.seconds"), ylabel="")
+    ax.set_yticks(ax.get_yticks(), [pieces.emotion(emotion) for emotion in EMOTIONS[::-1]])
+    for text in ax.texts:
+        text.set_text(pieces.emotion(text.get_text()))
+    return pieces.img(ax.figure, f"{title}: {in_words(runs(table), pieces)}")
 
 
-def img(figure: Figure, text: str) -> str:
-    """Make an image element of a figure, with an alternative text."""
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=200)
-    # Not widgets.Image: that has no alternative text, and its tooltip keeps the browser from showing it.
-    return PIECES.picture(base64.b64encode(png.getvalue()).decode(), text)
+def runs(table: pd.DataFrame) -> list[tuple[float, float, str]]:
+    """List from when to when [s] each emotion, or silence, was heard; where windows overlap, their centres divide."""
+    centres = table[["start_s", "end_s"]].mean(axis=1).to_numpy()
+    edges = [table["start_s"].iloc[0], *(centres[1:] + centres[:-1]) / 2, table["end_s"].iloc[-1]]
+    same = table.groupby((table["label"] != table["label"].shift()).cumsum().to_numpy())
+    parts = [(indices[0], indices[-1] + 1) for indices in same.indices.values()]
+    return [(float(edges[first]), float(edges[end]), table["label"].iloc[first]) for first, end in parts]
+
+
+def in_words(parts: list[tuple[float, float, str]], pieces: Pieces) -> str:
+    """Say what `runs` found; of a long recording, how it begins."""
+    said = [pieces.say("card.until", emotion=pieces.emotion(label), seconds=f"{end:.0f}") for _, end, label in parts]
+    return ", ".join(said[:8]) + (f" {pieces.say('card.more', n=len(said) - 8)}" if len(said) > 8 else "")

@@ -16,18 +16,6 @@ const TAP = `registerProcessor("ser-tap", class extends AudioWorkletProcessor {
   }
 });`;
 
-const REASONS = {
-  NotAllowedError: "The microphone was refused. Allow it beside the address of this page, then try again.",
-  NotFoundError: "No microphone was found. Connect one, then try again.",
-  NotReadableError: "The microphone is used by another program, or switched off. Free it, then try again.",
-};
-
-const element = (tag, properties = {}, ...children) => {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-};
-
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
 const join = (blocks) => {
@@ -58,9 +46,9 @@ const encodeWav = (y) => {
   return view;
 };
 
-async function open(onBlock, onLost) {
+async function open(words, onBlock, onLost) {
   if (!window.isSecureContext || !navigator.mediaDevices) {
-    throw new Error(`Browsers give the microphone only to pages at https:// or http://localhost; this one is at ${location.origin}.`);
+    throw new Error(fill(words.insecure, { place: location.origin }));
   }
   // As it is: a browser's own gain and noise control would change the loudness, which carries emotion.
   const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
@@ -87,9 +75,10 @@ async function open(onBlock, onLost) {
 }
 
 function render({ model, el }) {
+  const words = model.get("words");
   const button = (text, kind = "") => element("button", { type: "button", className: `ser-button ${kind}`, textContent: text });
-  const record = button("Record", "ser-primary"), live = button("Live"), stop = button("", "ser-stop");
-  stop.append(element("span", { textContent: "■ ", ariaHidden: "true" }), "Stop");
+  const record = button(words.record, "ser-primary"), live = button(words.live), stop = button("", "ser-stop");
+  stop.append(element("span", { textContent: "■ ", ariaHidden: "true" }), words.stop);
   const meter = element("meter", { min: -60, max: 0, low: -50, high: -3, optimum: -20, value: -60 });
   const time = element("span", { className: "ser-time" }), hearing = element("span", { className: "ser-small" });
   const level = element("div", { className: "ser-level", hidden: true }, time, meter, hearing);
@@ -97,14 +86,14 @@ function render({ model, el }) {
   const status = element("p", { className: "ser-small" }), alert = element("p", { className: "ser-alert" });
   const panel = element("div", { className: "ser-mic" }, element("div", {}, record, live, stop), level, player, status, alert);
   for (const [node, role] of [[panel, "group"], [status, "status"], [alert, "alert"]]) node.setAttribute("role", role);
-  for (const [node, label] of [[panel, "Speak"], [meter, "Level of the microphone"], [player, "Your recording"]]) {
+  for (const [node, label] of [[panel, words.label], [meter, words.level], [player, words.recording]]) {
     node.setAttribute("aria-label", label);
   }
   stop.hidden = true;
   el.append(panel);
 
   const say = (text, hint = "") => { [status.textContent, status.className] = [text, `ser-small ${hint}`]; };
-  const invite = () => say(`Record a sentence, up to ${model.get("max_s") / 60} minutes, or press Live for an answer every second.`, "ser-hint");
+  const invite = () => say(fill(words.invite, { minutes: model.get("max_s") / 60 }), "ser-hint");
   let source = null, mode = null, opening = false;
   let blocks = [], heard = 0, skipped = 0, waitingSince = null, first = true;
   invite();
@@ -119,7 +108,7 @@ function render({ model, el }) {
     const limit = Math.ceil((MAX_WAITING_S * source.sr) / BLOCK);
     for (; blocks.length > limit; skipped += BLOCK) blocks.shift();
     if (waitingSince) {
-      if (Date.now() - waitingSince > PATIENCE_MS) say("The program behind this page is busy, or has stopped; live goes on when it answers.");
+      if (Date.now() - waitingSince > PATIENCE_MS) say(words.busy);
       return;
     }
     if (blocks.length * BLOCK < source.sr) return;
@@ -134,25 +123,25 @@ function render({ model, el }) {
     heard += BLOCK / source.sr;
     const power = block.reduce((sum, value) => sum + value * value, 0) / BLOCK;
     meter.value = Math.max(-60, 10 * Math.log10(power + 1e-12));
-    const words = meter.value > -3 ? "too loud" : meter.value < -50 ? "quiet" : "good";
-    if (hearing.textContent !== words) hearing.textContent = words;
+    const heardAs = meter.value > -3 ? words.loud : meter.value < -50 ? words.quiet : words.good;
+    if (hearing.textContent !== heardAs) hearing.textContent = heardAs;
     time.textContent = clock(heard);
     if (mode === "live") sendLive();
-    else if (heard >= model.get("max_s")) finish(`Stopped after ${clock(heard)} minutes, the longest that is taken.`);
+    else if (heard >= model.get("max_s")) finish(fill(words.longest, { time: clock(heard) }));
   };
 
   const begin = async (wanted) => {
     if (source || opening) return;
     opening = true;
     alert.textContent = "";
-    say("Waiting for the microphone: allow it if the browser asks.");
+    say(words.allow);
     try {
-      source = await open(onBlock, () => {
+      source = await open(words, onBlock, () => {
         finish();
-        alert.textContent = "The microphone was disconnected.";
+        alert.textContent = words.lost;
       });
     } catch (error) {
-      alert.textContent = REASONS[error.name] ?? `The microphone cannot be used. ${error.message}`;
+      alert.textContent = words[error.name] ?? fill(words.failed, { reason: error.message });
       invite();
       return;
     } finally {
@@ -163,7 +152,7 @@ function render({ model, el }) {
     player.hidden = true;
     player.pause();
     show(true);
-    say(wanted === "live" ? "Live: speak, the answer is below. Nothing is kept." : "Recording: speak a sentence, then press Stop.");
+    say(wanted === "live" ? words.is_live : words.is_recording);
   };
 
   const close = () => {
@@ -177,15 +166,15 @@ function render({ model, el }) {
     close();
     show(false);
     mode = null;
-    if (done === "live") return say("Live has stopped.");
-    if (!blocks.length) return say("Nothing was recorded: press Record, speak, then Stop.");
+    if (done === "live") return say(words.live_stopped);
+    if (!blocks.length) return say(words.empty);
     const wav = encodeWav(await resample(join(blocks), sr));
     blocks = [];
     URL.revokeObjectURL(player.src);
     player.src = URL.createObjectURL(new Blob([wav], { type: "audio/wav" }));
     player.hidden = false;
-    record.textContent = "Record again";
-    say(text || `Recorded ${heard.toFixed(1)} seconds; the answer is below.`);
+    record.textContent = words.again;
+    say(text || fill(words.recorded, { seconds: heard.toFixed(1) }));
     model.set("recording", wav);
     model.save_changes();
   };
@@ -193,14 +182,14 @@ function render({ model, el }) {
   const onMessage = (message) => {
     if (message.kind === "heard") {
       waitingSince = null;
-      if (mode === "live") say("Live: speak, the answer is below. Nothing is kept.");
+      if (mode === "live") say(words.is_live);
     }
     if (message.kind === "error") alert.textContent = message.text;
     if (message.kind === "clear") {
       URL.revokeObjectURL(player.src);
       player.removeAttribute("src");
       player.hidden = true;
-      record.textContent = "Record";
+      record.textContent = words.record;
       alert.textContent = "";
       if (!source) invite();
     }

@@ -15,11 +15,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from librosa.display import specshow
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.ndimage import gaussian_filter
 
 from sercore import settings
 from sercore.errors import ConfigError
@@ -100,21 +97,23 @@ def plot_counts(clips: pd.DataFrame, *, by: str = "emotion", hue: str | None = N
     return _label(ax, _title(by), "Number of clips")
 
 
-def plot_distribution(table: pd.DataFrame, *, value: str, label: str, by: str = "emotion", ax: Where = None) -> Axes:
+def plot_distribution(table: pd.DataFrame, *, value: str, label: str, ax: Where = None) -> Axes:
     """Draw the column `value` per emotion as violins with quartiles; `label` carries its unit: "Duration (s)"."""
-    ax, order = _open(ax, table, [by, value]), _in_order(table[by].dropna().unique())
-    sns.violinplot(data=table, x=value, y=by, order=order, hue=by, hue_order=order, legend=False, ax=ax, cut=0,
-                   palette=[COLORS.get(v, PLAIN) for v in order], saturation=1, density_norm="width",
-                   width=0.85, linecolor=INK, linewidth=1.2, inner_kws={"box_width": 7, "whis_width": 2})  # fmt: skip
-    return _label(ax, label, _title(by), grid="x")
+    import seaborn as sns  # with scipy.stats it takes a second, for which other figures need not wait
+
+    ax, order = _open(ax, table, ["emotion", value]), _in_order(table["emotion"].dropna().unique())
+    sns.violinplot(data=table, x=value, y="emotion", order=order, hue="emotion", palette=COLORS, ax=ax, cut=0,
+                   saturation=1, density_norm="width", width=0.85, linecolor=INK, linewidth=1.2,
+                   inner_kws={"box_width": 7, "whis_width": 2}, legend=False)  # fmt: skip
+    return _label(ax, label, "Emotion", grid="x")
 
 
-def plot_waveform(y: np.ndarray, *, sr: int, color: str | None = None, ax: Where = None) -> Axes:
+def plot_waveform(y: np.ndarray, *, sr: int, ax: Where = None) -> Axes:
     """Draw a waveform (n_samples,) over seconds: the least and greatest sample of each 1/2000 of it."""
     y, ax = _numbers(y, 1), _open(ax)
     starts = np.arange(0, len(y), max(1, len(y) // 2000))
     low, high = np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts)
-    ax.fill_between(starts / sr, low, high, color=color or PLAIN, linewidth=0.8)
+    ax.fill_between(starts / sr, low, high, color=PLAIN, linewidth=0.8)
     return _label(ax, "Time (s)", "Amplitude (full scale = 1)", xlim=(0, len(y) / sr))
 
 
@@ -133,6 +132,8 @@ def plot_spectrogram(
     In dB; for "chroma" the relative energy of 12 pitch classes, from 0 to 1. `options` go to
     `librosa.display.specshow`: fmin, fmax (range of the mel filters, Hz), vmin, vmax (colours).
     """
+    from librosa.display import specshow
+
     hz = ("Frequency (Hz)", "Level (dB)")
     names = {"mel": hz, "linear": hz, "mfcc": ("Coefficient (number)", "Coefficient (dB)"),
              "chroma": ("Pitch class", "Relative energy (0 to 1)")}  # fmt: skip
@@ -178,28 +179,10 @@ def plot_spectrogram_grid(
     return ax
 
 
-def plot_history(history: pd.DataFrame, *, ax: np.ndarray | None = None) -> np.ndarray:
-    """Draw loss and UAR per epoch of `train.fit`'s history, the best validation UAR starred; return the two Axes."""
-    ax = np.ravel(_open(ax, history, ["epoch", "train_loss", "val_loss", "val_uar"], shape=(1, 2)))
-    best = history[history["val_uar"] == history["val_uar"].max()].head(1)
-    for place, measure, factor, label in ((ax[0], "loss", 1, "Loss (nats)"), (ax[1], "uar", 100, "UAR (%)")):
-        for part, name, line, color in (("train", "training", ".--", PALE), ("val", "validation", ".-", PLAIN)):
-            if (column := f"{part}_{measure}") in history:
-                place.plot(history["epoch"], factor * history[column], line, color=color, label=name)
-        for epoch, value in zip(best["epoch"], factor * best[f"val_{measure}"], strict=True):
-            place.axvline(epoch, color=INK, linestyle=":", linewidth=1.5)
-            place.plot(epoch, value, "*", color=LEAKY, markeredgecolor=INK, markersize=20)
-            if measure == "uar":
-                place.set_title(f"★ best epoch {epoch:.0f}: {value:.1f} %")
-        place.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-        _label(place, "Epoch", label, grid="y")
-    ax[0].legend(frameon=True, edgecolor="none", framealpha=1)
-    ax[1].set_ylim(0, 100)
-    return ax
-
-
 def plot_confusion(counts: np.ndarray, *, labels: Sequence[str] = EMOTIONS, ax: Where = None) -> Axes:
     """Draw counts (n_labels, n_labels): per cent of the true row, the count beneath, "–" in an empty row."""
+    import seaborn as sns
+
     counts, n = _numbers(counts, 2), len(labels)
     if counts.shape != (n, n) or not (counts >= 0).all():
         raise ConfigError(f"Bad confusion counts {counts.tolist()}: expected the shape {(n, n)}, none negative.")
@@ -222,12 +205,12 @@ def plot_per_class(table: pd.DataFrame, *, ax: Where = None) -> Axes:
 
 
 def plot_scores_by_group(
-    table: pd.DataFrame, *, group: str, value: str = "uar", chance: float | None = 0.125, ax: Where = None
+    table: pd.DataFrame, *, group: str, value: str = "uar", chance: float | None = 1 / len(EMOTIONS), ax: Where = None
 ) -> Axes:
     """Draw one score per group, the best on top, with its interval and the level of chance.
 
     `table` has the columns `group` and `value`, and for an interval `low` and `high`. `chance` is the score of
-    guessing, by default one of eight emotions; None draws no line.
+    guessing, by default one of the emotions; None draws no line.
     """
     ax = _open(ax, table, [group, value], size=SQUARE if len(table) > 12 else WIDE)
     table, rows, top = table.sort_values(value, na_position="first"), np.arange(len(table)), len(table) - 0.4
@@ -280,17 +263,19 @@ def plot_leak(table: pd.DataFrame, *, ax: Where = None) -> Axes:
 
 
 def plot_probabilities(probabilities: dict[str, float], *, ax: Where = None) -> Axes:
-    """Draw the eight probabilities (dict of emotion to a number in [0, 1]), the greatest one marked by ▶."""
+    """Draw the probabilities (dict of emotion to a number in [0, 1]), the greatest one marked by ▶."""
     if set(probabilities) != set(EMOTIONS):
         raise ConfigError(f"Bad emotions {list(probabilities)} of probabilities: expected {list(EMOTIONS)}.")
     ax, values = _open(ax), [100 * float(probabilities[emotion]) for emotion in EMOTIONS]
     best = int(np.argmax(values))
-    bars = ax.barh(range(8), values, color=[COLORS[emotion] for emotion in EMOTIONS])
+    bars = ax.barh(range(len(EMOTIONS)), values, color=[COLORS[emotion] for emotion in EMOTIONS])
     texts = ax.bar_label(bars, [f"{value:.0f} %" for value in values], padding=5)
-    ax.set_yticks(range(8), [f"▶ {e}" if i == best else e for i, e in enumerate(EMOTIONS)])
+    ax.set_yticks(range(len(EMOTIONS)), [f"▶ {e}" if i == best else e for i, e in enumerate(EMOTIONS)])
     for text in (texts[best], ax.get_yticklabels()[best]):
         text.set_fontweight("bold")
-    return _label(ax, "Probability (%)", "Emotion", xlim=(0, 110), ylim=(7.6, -0.6), xticks=range(0, 101, 25))
+    return _label(
+        ax, "Probability (%)", "Emotion", xlim=(0, 110), ylim=(len(EMOTIONS) - 0.4, -0.6), xticks=range(0, 101, 25)
+    )
 
 
 def plot_timeline(table: pd.DataFrame, *, ax: Where = None) -> Axes:
@@ -314,20 +299,15 @@ def plot_timeline(table: pd.DataFrame, *, ax: Where = None) -> Axes:
         if label == "silence":
             ax.axvspan(start, end, fc="#F2F2F2", ec="#BFBFBF", hatch="//", linewidth=0, zorder=0)
         if (end - start) * inch > 0.14 * len(label):  # a name wider than its span would meet the next one
-            ax.text((start + end) / 2, 8.05, label, ha="center", va="bottom")
-    ax.set_yticks(np.arange(8) + 0.4, EMOTIONS[::-1])
-    return _label(ax, "Time (s)", "Probability (row = 100 %)", xlim=edges[[0, -1]], ylim=(0, 8))
+            ax.text((start + end) / 2, len(EMOTIONS) + 0.05, label, ha="center", va="bottom")
+    ax.set_yticks(np.arange(len(EMOTIONS)) + 0.4, EMOTIONS[::-1])
+    return _label(ax, "Time (s)", "Probability (row = 100 %)", xlim=edges[[0, -1]], ylim=(0, len(EMOTIONS)))
 
 
 def plot_explanation(
-    explanation: "Explanation",
-    *,
-    sr: int = 16_000,
-    fmin: float = 50,
-    fmax: float = 8_000,
-    share: float = 0.1,
+    explanation: "Explanation", *, sr: int = 16_000, fmin: float = 50, fmax: float = 8_000, share: float = 0.1,
     ax: Where = None,
-) -> Axes:
+) -> Axes:  # fmt: skip
     """Draw a clip's spectrogram in grey, and over it what spoke for the emotion, the strongest of it hatched.
 
     `explanation` is `sercore.explain.explain`'s; `sr`, `fmin` and `fmax` (Hz) are those of its FeatureConfig. Weights
@@ -343,8 +323,7 @@ def plot_explanation(
     grey = ax.collections[-1]
     # Black speech would hide the colours: the greys end half way.
     grey.set(cmap=mpl.colors.LinearSegmentedColormap.from_list("pale", ["white", "#7F7F7F"]))
-    weights = gaussian_filter(weights, (1, 2)).clip(min=0)
-    weights /= max(weights.max(), np.finfo(float).tiny)
+    weights = explanation.shares
     corners = grey.get_coordinates()
     glow = mpl.colors.LinearSegmentedColormap.from_list("glow", [(LEAKY, 0), (LEAKY, 0.75), ("#6E1400", 1)])
     over = ax.pcolormesh(*np.moveaxis(corners, 2, 0), weights, cmap=glow, vmin=0, vmax=1, rasterized=True)

@@ -23,7 +23,7 @@ from sercore.audio import (
 )  # fmt: skip
 from sercore.decoder import converted
 from sercore.errors import OF_THE_PATH, AudioError, ConfigError
-from sercore.features import compute
+from sercore.features import compute, one_thread
 from sercore.labels import EMOTIONS
 from sercore.models import load_checkpoint, predict_logits
 
@@ -48,6 +48,9 @@ MAX_CLIPPED_SHARE = 0.001
 MIN_DYNAMIC_DB = 6.0
 #: Below this calibrated probability the answer is called unsure.
 MIN_CONFIDENCE = 0.5
+
+#: So many files are answered together.
+TOGETHER = 8
 
 #: Columns of `Predictor.predict_files` and of `Predictor.timeline`.
 COLUMNS = ["file", "network", "label", "confidence", *EMOTIONS, "duration_s", "warnings", "error"]
@@ -130,22 +133,32 @@ class Predictor:
         >>> Predictor().predict("clip.wav").label  # doctest: +SKIP
         'happy'
         """
-        y = self.load(recording)
-        # What does not fit the network's window is heard in several, and pauses would vote.
-        fits = len(trim_silence(y)) <= self.config.window_s * self.config.sr
-        speech = y if fits else cut_pauses(y, sr=self.config.sr)
-        feature = compute(speech, config=self.config, kind=self.model.kind)
-        proba = self._probabilities(feature)
-        outliers = self.metadata["outliers"]
-        distance = outliers(feature) if outliers else 0.0
-        return Prediction(
-            label=EMOTIONS[int(proba.argmax())],
-            confidence=float(proba.max()),
-            probabilities=dict(zip(EMOTIONS, map(float, proba), strict=True)),
-            warnings=_doubts(speech, self.config.sr, proba, distance),
-            duration_s=len(y) / self.config.sr,
-            network=self.name,
-        )
+        return self._answer([self._hear(recording)])[0]
+
+    def _hear(self, recording):
+        """What is kept of a recording: a feature, what is to be doubted whatever the answer, and its length [s]."""
+        y, sr, outliers = self.load(recording), self.config.sr, self.metadata["outliers"]
+        with one_thread():
+            # What does not fit the network's window is heard in several, and pauses would vote.
+            fits = len(trim_silence(y)) <= self.config.window_s * sr
+            speech = y if fits else cut_pauses(y, sr=sr)
+            feature = compute(speech, config=self.config, kind=self.model.kind)
+            return feature, _doubts(speech, sr, outliers(feature) if outliers else 0.0), len(y) / sr
+
+    def _answer(self, heard):
+        """Give the predictions of some recordings; together they take half the time."""
+        features, doubts, durations = zip(*heard, strict=True)
+        return [
+            Prediction(
+                label=EMOTIONS[int(proba.argmax())],
+                confidence=float(proba.max()),
+                probabilities=dict(zip(EMOTIONS, map(float, proba), strict=True)),
+                warnings=doubted + _unsure(proba),
+                duration_s=duration_s,
+                network=self.name,
+            )
+            for proba, doubted, duration_s in zip(self._probabilities(features), doubts, durations, strict=True)
+        ]
 
     def load(self, recording: Recording) -> np.ndarray:
         """Bring a recording to the waveform (n_samples,), at `config.sr`, that the features are computed from."""
@@ -162,38 +175,44 @@ class Predictor:
         """
         paths = [Path(path) for path in paths]
         if jobs == 1:
-            yield from (self._row(path) for path in paths)
+            for part in _parts(paths):
+                yield from self._rows(part)
             return
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
         while paths:
             n_done = 0
             try:
-                for row in _in_processes(self.checkpoint, paths, jobs):
-                    n_done += 1
-                    yield row
+                for rows in _in_processes(self.checkpoint, _parts(paths), jobs):
+                    n_done += len(rows)
+                    yield from rows
                 return
-            except TerminatedWorkerError:  # one of these killed its process: each gets another, and no neighbour
-                suspects, paths = paths[n_done : n_done + 8], paths[n_done + 8 :]
+            except TerminatedWorkerError:  # one of these killed its process: each is asked about alone
+                suspects, paths = paths[n_done:][: 8 * TOGETHER], paths[n_done:][8 * TOGETHER :]
             for path in suspects:
                 try:
-                    yield from _in_processes(self.checkpoint, [path], 2)
+                    for rows in _in_processes(self.checkpoint, [[path]], 2):
+                        yield from rows
                 except TerminatedWorkerError:
-                    yield _failed(
-                        path,
-                        self.name,
-                        f"Decoder died on {path.name}: expected a whole recording{converted(path.name)}.",
-                    )
+                    why = f"Decoder died on {path.name}: expected a whole recording{converted(path.name)}."
+                    yield _failed(path, self.name, why)
 
-    def _row(self, path):
-        try:
-            return prediction_row(path, self.predict(path))
-        except AudioError as error:
-            return _failed(path, self.name, str(error))
-        except OSError as error:
-            if error.errno not in OF_THE_PATH:
-                raise
-            return _failed(path, self.name, f"Cannot open {path.name}: {error.strerror}.")
+    def _rows(self, paths):
+        """Ask about some files together; one that cannot be used has its own row."""
+        rows, heard = {}, {}
+        for path in paths:
+            try:
+                heard[path] = self._hear(path)
+            except AudioError as error:
+                rows[path] = _failed(path, self.name, str(error))
+            except OSError as error:
+                if error.errno not in OF_THE_PATH:
+                    raise
+                rows[path] = _failed(path, self.name, f"Cannot open {path.name}: {error.strerror}.")
+        if heard:
+            answers = self._answer(list(heard.values()))
+            rows |= {path: prediction_row(path, answer) for path, answer in zip(heard, answers, strict=True)}
+        return [rows[path] for path in paths]
 
     def timeline(self, recording: Recording, *, window_s: float | None = None, hop_s: float = 1.0) -> "pd.DataFrame":
         """Follow the emotion through a long recording, one window at a time.
@@ -233,7 +252,7 @@ class Predictor:
         for start_s, y in windows_of(blocks, sr=sr, window_s=window_s, hop_s=hop_s):
             row = {"start_s": start_s, "end_s": start_s + len(y) / sr, "label": "silence"}
             if level_dbfs(y - y.mean()) >= MIN_LEVEL_DBFS:
-                proba = self._probabilities(compute(y, config=self.config, kind=self.model.kind))
+                proba = self._probabilities([compute(y, config=self.config, kind=self.model.kind)])[0]
                 row |= {"label": EMOTIONS[int(proba.argmax())], "confidence": proba.max()}
                 row |= dict(zip(EMOTIONS, proba, strict=True))
             rows.append(row)
@@ -241,10 +260,13 @@ class Predictor:
 
         return pd.DataFrame(rows, columns=TIMES)
 
-    def _probabilities(self, feature):
-        logits = predict_logits(self.model, [feature], config=self.config, batch_size=4)[0].astype(float)
-        proba = np.exp((logits - logits.max()) / self.temperature)
-        proba /= proba.sum()
+    def _probabilities(self, features):
+        """Of each feature [shape=(n, 8)]; those of like length go through the network together, and need no padding."""
+        order = sorted(range(len(features)), key=lambda k: features[k].shape[-1])
+        logits = np.empty((len(features), len(EMOTIONS)))
+        logits[order] = predict_logits(self.model, [features[k] for k in order], config=self.config, batch_size=4)
+        proba = np.exp((logits - logits.max(axis=1, keepdims=True)) / self.temperature)
+        proba /= proba.sum(axis=1, keepdims=True)
         if not np.isfinite(proba).all():
             raise ConfigError(f"Bad network {self.name}: its answer is not finite; expected another checkpoint.")
         return proba
@@ -254,12 +276,11 @@ def _file_of(checkpoint):
     return VARIANTS.get(str(checkpoint), Path(checkpoint))
 
 
-def _doubts(y, sr, proba, distance):
+def _doubts(y, sr, distance):
     speech = trim_silence(y)
     speech_s, level = len(speech) / sr, level_dbfs(speech)
     dynamic_db = np.subtract(*np.percentile(frame_levels_db(speech, frame_length=640, hop_length=320), [95, 10]))
     clipped = float(np.mean(np.abs(y) >= 0.999))
-    first, second = (EMOTIONS[k] for k in np.argsort(proba)[::-1][:2])
     doubts = {}
     if speech_s < MIN_SPEECH_S:
         doubts["short"] = f"Too short: {speech_s:.1f} s of speech, expected at least {MIN_SPEECH_S:.0f} s."
@@ -273,9 +294,12 @@ def _doubts(y, sr, proba, distance):
         doubts["no_speech"] = f"No speech found: the level moves by {dynamic_db:.0f} dB only, speech moves more."
     if distance > 1:
         doubts["unlike"] = "Unlike the training data: it sounds like none of the voices and microphones there."
-    if proba.max() < MIN_CONFIDENCE:
-        doubts["unsure"] = f"Not sure: {first} or {second}."
     return tuple(Doubt(code, text) for code, text in doubts.items())
+
+
+def _unsure(proba):
+    first, second = (EMOTIONS[k] for k in np.argsort(proba)[::-1][:2])
+    return (Doubt("unsure", f"Not sure: {first} or {second}."),) if proba.max() < MIN_CONFIDENCE else ()
 
 
 def prediction_row(file: str | Path, prediction: Prediction) -> dict:
@@ -289,14 +313,18 @@ def _failed(path, network, reason):
     return {"file": str(path), "network": network, "error": reason}
 
 
-def _in_processes(checkpoint, paths, jobs):
+def _parts(paths):
+    return [paths[k : k + TOGETHER] for k in range(0, len(paths), TOGETHER)]
+
+
+def _in_processes(checkpoint, parts, jobs):
     from joblib import Parallel, delayed
 
-    return Parallel(n_jobs=jobs, return_as="generator", batch_size=1)(delayed(_ask)(checkpoint, p) for p in paths)
+    return Parallel(n_jobs=jobs, return_as="generator", batch_size=1)(delayed(_ask)(checkpoint, p) for p in parts)
 
 
-def _ask(checkpoint, path):
-    return kept(checkpoint)._row(path)
+def _ask(checkpoint, paths):
+    return kept(checkpoint)._rows(paths)
 
 
 def _file(recording):

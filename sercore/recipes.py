@@ -8,6 +8,7 @@ from sercore import settings
 from sercore.augment import SpectrogramWarp, WaveformAugment
 from sercore.errors import ConfigError
 from sercore.features import FeatureConfig
+from sercore.labels import EIGHT, EMOTIONS
 from sercore.models import MODELS, WhisperSummary, all_options
 from sercore.train import TrainConfig
 
@@ -53,6 +54,8 @@ class Recipe:
         del settled["calibrate"], settled["across"], settled["name"], settled["tempos"]
         if not self.teacher:  # as before there were any, so that older runs are found
             del settled["teacher"]
+        if EMOTIONS != EIGHT:
+            settled["emotions"] = EMOTIONS
         return hashlib.blake2b(json.dumps(settled, sort_keys=True).encode(), digest_size=4).hexdigest()
 
     @property
@@ -138,7 +141,7 @@ DESIGNS["whisper_head", "any_voice"] = DESIGNS["whisper_head"] | {
 }
 #: Few clips make few steps: smaller batches, a running mean of the weights with a shorter memory, and for the house CNN
 #: a quarter of the spectrogram, so that in the same time it learns for more epochs.
-SMOKE = {"epochs": 20, "batch_size": 16, "ema_decay": 0.9}
+SMOKE = {"epochs": 12, "batch_size": 16, "ema_decay": 0.9}
 SMOKE_FEATURES = {"n_mels": 32, "hop_length": 512, "n_frames": 88}
 
 

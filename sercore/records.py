@@ -12,6 +12,7 @@ from pandas.api.types import is_numeric_dtype
 from sercore import settings
 from sercore.errors import ConfigError
 from sercore.evaluate import PROBA_COLUMNS
+from sercore.labels import EIGHT, EMOTIONS
 from sercore.train import processes
 
 #: What tells one row of a table from another.
@@ -31,15 +32,16 @@ SCORE_COLUMNS = (
     *KEYS["scores"], "n_test", "accuracy", "uar", "macro_f1", "val_uar", "parameters", "epochs", "minutes", "device",
     "precision", "threads", "processor", "answers", "commit",
 )  # fmt: skip
-COMMANDS = {"ablation": "ablate"}
 _TEXT = ("fold", "commit", "threads", "processor", "precision", "device", "answers", "clip")
 _NUMBERS = ("seed", "n_members", "n_test", "accuracy", "uar", "macro_f1", "val_uar", *PROBA_COLUMNS)
 
 
 def results_dir_of(clips: pd.DataFrame, results_dir: str | Path | None = None) -> Path:
-    """Tell where the scores of a corpus are kept: those on synthetic speech never among the results."""
+    """Tell where the scores of a corpus are kept: those on synthetic speech, or of other emotions, never among the results."""
     if results_dir:
         return Path(results_dir)
+    if EMOTIONS != EIGHT:
+        return settings.runs_dir() / "own_emotions" / "-".join(EMOTIONS)
     synthetic = "synthetic" in set(clips["corpus"])
     return settings.runs_dir() / "synthetic_results" if synthetic else settings.results_dir()
 
@@ -175,7 +177,7 @@ def read_table(clips: pd.DataFrame, name: str, *, results_dir: str | Path | None
     if "corpora" in table:
         table = table[table["corpora"] == corpora_of(clips)].reset_index(drop=True)
     if table.empty:
-        command = COMMANDS.get(name, name)
+        command = "ablate" if name == "ablation" else name
         raise ConfigError(f"No rows for {corpora_of(clips)} in {path.name}: run `sercore {command}`.")
     return table
 

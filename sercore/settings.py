@@ -5,6 +5,7 @@ The only room that reads the environment. A relative path there is meant from th
 
 import errno
 import os
+import re
 import subprocess
 import tempfile
 import threading
@@ -17,6 +18,11 @@ from sercore.errors import ConfigError
 SEED = 0
 
 PROFILES = ("full", "smoke")
+
+#: So many colours are told apart in every colour vision.
+MAX_EMOTIONS = 8
+#: What stands beside the emotions in tables of answers.
+RESERVED = frozenset({"file", "network", "label", "confidence", "warnings", "error", "silence", "remarks"})
 
 
 def _checkout() -> Path | None:
@@ -72,6 +78,26 @@ def chosen_profile() -> str | None:
 def profile() -> str:
     """Tell which profile is in force: the chosen one, else "full" where there is a ravdess folder, else "smoke"."""
     return chosen_profile() or ("full" if (data_root() / "ravdess").is_dir() else "smoke")
+
+
+def own_emotions() -> tuple[str, ...]:
+    """Give the emotions of `SERCORE_EMOTIONS`, such as "calm,upset,urgent"; none if it is not set.
+
+    As `corpora.own` reads them in names of folders: lower case, words with spaces between.
+    """
+    value = os.environ.get("SERCORE_EMOTIONS") or ""
+    words = tuple(re.sub(r"[\W_]+", " ", word.casefold()).strip() for word in value.split(",") if value)
+    if value and not (2 <= len(words) <= MAX_EMOTIONS and all(words) and len(set(words)) == len(words)):
+        expected = f"2 to {MAX_EMOTIONS} different words with commas between, such as calm,upset"
+        raise ConfigError(f"Bad SERCORE_EMOTIONS {value!r}: expected {expected}.")
+    if taken := set(words) & RESERVED:
+        raise ConfigError(f"Bad SERCORE_EMOTIONS {value!r}: {sorted(taken)} are names of columns; expected others.")
+    return words
+
+
+def language() -> str:
+    """Name the language of the demo: `SERCORE_LANGUAGE`, or "en"."""
+    return os.environ.get("SERCORE_LANGUAGE") or "en"
 
 
 def device() -> str:

@@ -5,7 +5,6 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import safetensors
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DataLoaderConfiguration, broadcast_object_list
 from safetensors.torch import save
 from sklearn.metrics import recall_score
 from torch import nn
@@ -110,7 +109,6 @@ def fit(
     feature_config: FeatureConfig = FeatureConfig(),
     model_config: dict | None = None,
     run_dir: str | Path | None = None,
-    on_epoch: Callable[[pd.DataFrame], None] | None = None,
     progress: bool = True,
 ) -> FitResult:
     """Train a network, keeping the epoch with the best validation UAR, or the last one if there is no validation.
@@ -125,14 +123,9 @@ def fit(
     val_features : list of np.ndarray [shape=(n_mels, n)], optional
         Of the validation speakers, never augmented.
     val_targets : np.ndarray of int [shape=(n_val,)], optional
-    config : TrainConfig
-    feature_config : FeatureConfig
     run_dir : str or Path, optional
         Where the state is written after each epoch, and read from if it is there: a killed run resumes,
         and ends as if it had not been killed. A finished one is only read.
-    on_epoch : callable, optional
-        Called after each epoch, when its state is written, with the history so far: live curves.
-    progress : bool
 
     Returns
     -------
@@ -161,11 +154,13 @@ def fit(
     state = _State({"pretrained": not resumed and model.warm_start()})
     average = AveragedModel(model, multi_avg_fn=_running_mean(config.ema_decay), use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    # Processes share out a batch, and take the steps that one of them alone would take.
+    batch_size = config.batch_size + -config.batch_size % accelerator.num_processes
     loader = DataLoader(
         train_set,
-        batch_size=config.batch_size,
+        batch_size=batch_size,
         sampler=EpochSampler(train_set, balance=config.balance),
-        drop_last=len(train_set) > config.batch_size,
+        drop_last=len(train_set) > batch_size,
     )
     fingerprint = _fingerprint(name, options, config, feature_config, train_set, val_features, val_targets)
     if resumed:
@@ -193,8 +188,6 @@ def fit(
             state.best = {key: value.detach().cpu().clone() for key, value in average.module.state_dict().items()}
         if path and accelerator.is_main_process:
             _save_state(path, fingerprint, state, accelerator.unwrap_model(model), average, optimizer)
-        if on_epoch and accelerator.is_main_process:
-            on_epoch(pd.DataFrame(state.history))
         bar.update()
         shown = {key: f"{row[key]:.3f}" for key in ("train_loss", "val_loss", "val_uar") if key in row}
         bar.set_postfix(shown | {"best": state.best_epoch})
@@ -237,21 +230,27 @@ def _accelerator(config):
         precision = "bf16" if fast else "no"
     # Else accelerate would refuse another precision than the first one of this process.
     AcceleratorState._reset_state()
-    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    shared = DataLoaderConfiguration(split_batches=True)
+    return Accelerator(cpu=device == "cpu", mixed_precision=precision, dataloader_config=shared)
 
 
 def _facts(accelerator):
     """What may move the bits of a run beside its settings."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "device": accelerator.device.type,
         "precision": PRECISIONS[accelerator.mixed_precision],
         "threads": torch.get_num_threads(),
-        "processor": names[0] if names else platform.processor(),
+        "processor": processor(),
         "commit": settings.commit(),
     }
+
+
+def processor() -> str:
+    """Name what this computes on."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def _joined(facts, here):

@@ -3,12 +3,6 @@
 const PART_BYTES = 4 * 1024 * 1024;
 const PATIENCE_MS = 20_000;
 
-const element = (tag, properties = {}, ...children) => {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-};
-
 export default () => {
   const queue = [];
   let busy = false, arrived = () => {};
@@ -20,13 +14,12 @@ export default () => {
     let offset = 0;
     do {
       const part = await file.slice(offset, Math.min(offset + PART_BYTES, size)).arrayBuffer();
-      const wait = setTimeout(() => say(`Still waiting: the program behind this page has not taken ${file.name}. It is busy, or has stopped.`),
-        PATIENCE_MS);
+      const wait = setTimeout(() => say("waiting"), PATIENCE_MS);
       await new Promise((resolve) => {
         arrived = resolve;
         model.send({ ...head, offset }, undefined, [part]);
         offset += part.byteLength;
-        say(offset < size ? `Sending ${file.name}: ${Math.round((100 * offset) / size)} %` : `Listening to ${file.name} …`);
+        say(offset < size ? "sending" : "listening", Math.round((100 * offset) / size));
       });
       clearTimeout(wait);
     } while (offset < size);
@@ -41,29 +34,34 @@ export default () => {
     },
 
     render({ model, el }) {
+      const words = model.get("words");
       const input = element("input", { type: "file", accept: model.get("accept"), multiple: true, hidden: true });
-      const button = element("button", { type: "button", className: "ser-button ser-primary", textContent: "Choose recordings" });
+      const button = element("button", { type: "button", className: "ser-button ser-primary", textContent: words.choose });
       const status = element("p", { className: "ser-small" });
       const alert = element("p", { className: "ser-alert" });
       const hint = element("p", { className: "ser-small ser-hint", textContent: model.get("hint") });
-      const zone = element("div", { className: "ser-drop" }, element("div", {}, button, element("span", { textContent: "or drop them here" })), input, hint, status, alert);
+      const zone = element("div", { className: "ser-drop" }, element("div", {}, button, element("span", { textContent: words.drop })), input, hint, status, alert);
       for (const [node, role] of [[zone, "group"], [status, "status"], [alert, "alert"]]) node.setAttribute("role", role);
-      zone.setAttribute("aria-label", "Upload recordings");
+      zone.setAttribute("aria-label", words.label);
       el.append(zone);
       // JupyterLab takes Space and Enter for itself wherever this is not set, on the demo's other buttons too.
-      setTimeout(() => (el.closest(".ser-demo") ?? el).setAttribute("data-lm-suppress-shortcuts", "true"));
+      setTimeout(() => {
+        const demo = el.closest(".ser-demo") ?? el;
+        demo.setAttribute("data-lm-suppress-shortcuts", "true");
+        demo.lang = words.lang;
+      });
 
       const take = async (files) => {
-        alert.textContent = files.length ? "" : "There was no file in what was dropped: expected recordings.";
+        alert.textContent = files.length ? "" : words.nothing;
         queue.push(...files);
         if (busy) return;
         busy = true;
         while (queue.length) {
           const file = queue.shift();
           try {
-            await send(model, file, (text) => { status.textContent = text; });
+            await send(model, file, (key, percent) => { status.textContent = fill(words[key], { name: file.name, percent }); });
           } catch (error) {
-            alert.textContent = `The browser cannot read ${file.name}: expected a file, not a folder. (${error.message})`;
+            alert.textContent = fill(words.unreadable, { name: file.name, reason: error.message });
           }
         }
         status.textContent = "";

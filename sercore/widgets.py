@@ -1,89 +1,32 @@
 """widgets: upload or speak in a notebook or web page, and see emotion, certainty and doubts of each recording.
 
-Browser and kernel exchange bytes; nothing is written to disk. The HTML is in widgets.html, which escapes names and
-messages; what is live, in live.
+Browser and kernel exchange bytes; nothing is written to disk. Words and HTML come from pieces, the player from card, what
+is live from live.
 """
 
 import base64
+import gc
 import io
 from importlib.util import find_spec
 
-import anywidget
 import ipywidgets as widgets
-import matplotlib as mpl
 import pandas as pd
 import soundfile as sf
-import traitlets
-from matplotlib.figure import Figure
 
-from sercore import plots, settings
+from sercore import settings
 from sercore.audio import MAX_DURATION_S
-from sercore.decoder import SUFFIXES
+from sercore.card import Card, Player, without_browser
 from sercore.errors import AudioError, ConfigError
-from sercore.explain import explain
-from sercore.features import log_mel
 from sercore.labels import EMOTIONS
-from sercore.live import HERE, PICTURE, PIECES, Live, Microphone, half, img, timeline_picture, wrap
-from sercore.predict import COLUMNS, MAX_CLIP_S, Prediction, kept, prediction_row
+from sercore.live import Live, Microphone
+from sercore.pieces import Pieces, close, half, wrap
+from sercore.predict import COLUMNS, Prediction, kept, prediction_row
+from sercore.upload import MAX_UPLOAD_MB, Upload
 
-#: Largest recording [MB] that is taken, unless `build_demo` is told otherwise.
-MAX_UPLOAD_MB = 30
 #: So many cards stay open, and so many MB of sound in them; older ones keep their row in the table.
 MAX_CLIPS, MAX_KEPT_MB = 50, 100
-#: A longer recording [s] gets a timeline, of so many windows at most.
-TIMELINE_S, MAX_WINDOWS = 5.0, 120
-ACCEPT = ",".join(["audio/*", *sorted(SUFFIXES)])
-#: What a visitor chooses from: the shipped networks, and what each is meant for.
-CHOICE = (
-    ("Any voice: for recordings of your own; trained on four corpora in three languages", "any_voice"),
-    ("RAVDESS: the CNN of the notebooks, which knows RAVDESS alone", "ravdess"),
-)
-
-
-class Upload(anywidget.AnyWidget):
-    """A drop zone with a button, which hands each file on as ``on_file(name, content, size)``, and ``on_idle()`` after the last.
-
-    A file comes in parts, since Jupyter drops a message above 10 MB without a word; one above `max_mb` stays in the
-    browser, and comes with its size and no content.
-    """
-
-    _esm = HERE / "upload.js"
-    accept = traitlets.Unicode(ACCEPT).tag(sync=True)
-    max_mb = traitlets.Float(MAX_UPLOAD_MB).tag(sync=True)
-    hint = traitlets.Unicode().tag(sync=True)
-
-    def __init__(self, on_file, on_idle, **options):
-        super().__init__(**options)
-        self._on_idle = on_idle
-        # Here, for the browser can change what is synchronised.
-        self._on_file, self._parts, self._max_bytes = on_file, bytearray(), self.max_mb * 10**6
-        self.on_msg(self._receive)
-
-    def _receive(self, _, message, buffers):
-        name, size, offset = str(message["name"]), int(message["size"]), int(message["offset"])
-        try:
-            if offset == 0:
-                self._parts = bytearray()
-            # Two pages on one kernel may send at once; a file with a gap is worse than one that is refused.
-            whole = offset == len(self._parts) and size <= self._max_bytes
-            if whole:
-                self._parts += b"".join(buffers)
-            if not whole or len(self._parts) >= size:
-                content, self._parts = bytes(self._parts) if whole else b"", bytearray()
-                self._on_file(name, content, size)
-        finally:
-            self.send({"kind": "arrived"})
-        if not self._parts and not message.get("waiting"):
-            self._on_idle()
-
-
-class Card(widgets.VBox):
-    """What is shown of one recording, and the row of the table that belongs to it."""
-
-    def __init__(self, name, row, parts, buttons, n_bytes):
-        self.row, self.n_bytes = row, n_bytes
-        super().__init__([*parts, widgets.Box(buttons).add_class("ser-actions")])
-        self.add_class("ser-card")
+#: What a visitor chooses from: the shipped networks, whose words say what each is meant for.
+CHOICE = ("any_voice", "ravdess")
 
 
 class Demo(widgets.VBox):
@@ -93,37 +36,40 @@ class Demo(widgets.VBox):
     `clips` is the table, ``live.heard`` the live timeline, and `snapshot` what is shown.
     """
 
-    def __init__(self, predictor, max_upload_mb, max_clips):
+    def __init__(self, predictor, max_upload_mb, max_clips, language):
         for option, value in (("max_upload_mb", max_upload_mb), ("max_clips", max_clips)):
             if not value > 0:
                 raise ConfigError(f"Bad {option} {value!r}: expected a number above 0.")
-        self._max_mb, self._max_clips = max_upload_mb, max_clips
+        self._max_mb, self._max_clips, self._pieces = max_upload_mb, max_clips, Pieces(language)
         self._rows, self._n_spoken, self._cleared, self._later = [], 0, None, []
-        self.live = Live()
-        self._answer_by(predictor or kept(), predictor.checkpoint.stem if predictor else CHOICE[0][1])
-        self.variant = widgets.RadioButtons(options=CHOICE, description="Model:")
+        say, html, words = self._pieces.say, self._pieces.html, self._pieces.words
+        self.live = Live(self._pieces)
+        self._answer_by(predictor or kept(), predictor.checkpoint.stem if predictor else CHOICE[0])
+        choice = [(say(f"page.{name}"), name) for name in CHOICE]
+        self.variant = widgets.RadioButtons(options=choice, description=say("page.model"))
         self._only = predictor is not None
         self.variant.layout.display = "none" if self._only else ""
-        hint = PIECES.hint(max_upload_mb, MAX_DURATION_S, find_spec("av"))
-        self.upload = Upload(self._add, self._work, max_mb=max_upload_mb, hint=hint).add_class("ser-half")
-        self.microphone = Microphone(self.live.listen).add_class("ser-half")
-        self.explanation = widgets.Checkbox(True, description="Show what the network listened to", indent=False)
-        self.clear = widgets.Button(description="Clear", icon="trash")
+        hint = html.hint(max_upload_mb, MAX_DURATION_S, find_spec("av"))
+        self.upload = Upload(self._add, self._work, max_mb=max_upload_mb, hint=hint, words=words["upload"])
+        self.microphone = Microphone(self.live.listen, words=words["microphone"])
+        self.explanation = widgets.Checkbox(True, description=say("page.explain"), indent=False)
+        self.clear = widgets.Button(description=say("page.clear"), icon="trash")
         self.status, self.table, self.download, self.results = *(widgets.HTML() for _ in range(3)), widgets.VBox()
         self.microphone.observe(self._on_recording, names="recording")
         self.variant.observe(self._on_variant, names="value")
         self.clear.on_click(lambda _: self._undo() if self._cleared else self._forget())
         controls = widgets.HBox([self.status, self.clear, self.download]).add_class("ser-controls")
-        ways = wrap(self.microphone, self.upload).add_class("ser-top")
-        top = [widgets.HTML(PIECES.intro()).add_class("ser-intro"), ways, self._examples(), controls]
-        super().__init__([*top, self.live, self.results, self.table, self.variant, self.explanation])
+        ways = wrap(self.microphone.add_class("ser-half"), self.upload.add_class("ser-half")).add_class("ser-top")
+        top = [widgets.HTML(html.intro()).add_class("ser-intro"), ways, self._examples(), controls]
+        options = widgets.VBox([self.variant, self.explanation]).add_class("ser-options")
+        super().__init__([*top, self.live, self.results, self.table, options])
         self.add_class("ser-demo")
-        self._say("No recording yet.")
+        self._sum_up()
 
     @property
     def clips(self) -> pd.DataFrame:
-        """All recordings of the session: the columns of `Predictor.predict_files`, and the ``model`` that answered."""
-        return pd.DataFrame(self._rows, columns=["file", "model", *COLUMNS[2:]])
+        """All recordings of the session: as `Predictor.predict_files`, with ``model``, and ``told``: what it was, you say."""
+        return pd.DataFrame(self._rows, columns=["file", "model", *COLUMNS[2:], "told"])
 
     def add(self, name: str, content: bytes) -> Prediction | None:
         """Predict one recording and show its card, as if it had been uploaded; None if it cannot be used."""
@@ -131,30 +77,33 @@ class Demo(widgets.VBox):
         self._work()
         return prediction
 
+    def try_example(self, emotion: str) -> Prediction:
+        """Add the clip that the button of this emotion stands for."""
+        return self.add(f"example-{emotion}.flac", _example(emotion))
+
     def snapshot(self) -> str:
         """Give what is shown, without the players, as HTML that needs no kernel: for a saved notebook."""
-        parts = [_html(widget) for widget in (self.status, self.live, self.results, self.table)]
-        return f'{PIECES.style()}<div class="ser-demo">{"".join(parts)}</div>'
+        parts = [without_browser(widget) for widget in (self.status, self.live, self.results, self.table)]
+        return f'{self._pieces.html.style()}<div class="ser-demo">{"".join(parts)}</div>'
 
     def _examples(self):
         """A button for each clip of data/samples, or where they are not there, for each emotion of the synthesiser."""
         buttons, real = [], settings.samples_dir().is_dir()
         for emotion in EMOTIONS:
-            buttons.append(widgets.Button(description=emotion, tooltip=f"Try an example: {emotion}"))
-            buttons[-1].on_click(
-                lambda button: self.add(f"example-{button.description}.flac", _example(button.description))
-            )
-        return widgets.Box([widgets.HTML(PIECES.examples(real)), *buttons]).add_class("ser-examples")
+            name = self._pieces.emotion(emotion)
+            buttons.append(widgets.Button(description=name, tooltip=self._pieces.say("page.example", emotion=name)))
+            buttons[-1].on_click(lambda _, emotion=emotion: self.try_example(emotion))
+        return widgets.Box([widgets.HTML(self._pieces.html.examples(real)), *buttons]).add_class("ser-examples")
 
     def _add(self, name, content, size):
-        self._say(f"Listening to {name} …")
+        self._say("listening", name=name)
         try:
             y = self._load(name, content, size)
             prediction = self._predictor.predict((y, self._predictor.config.sr))
         except AudioError as error:
             prediction = None
-            row = {"file": name, "error": str(error)}
-            self._show(name, row, [widgets.HTML(PIECES.complaint(name, str(error)))])
+            complaint = widgets.HTML(self._pieces.html.complaint(name, str(error)))
+            self._show(name, {"file": name, "error": str(error)}, [complaint])
         else:
             self._answer(name, y, prediction)
         self._sum_up()
@@ -162,98 +111,94 @@ class Demo(widgets.VBox):
 
     def _load(self, name, content, size):
         if size > self._max_mb * 10**6:
-            raise AudioError(f"Too large: {name} has {size / 1e6:.0f} MB, expected at most {self._max_mb:g} MB.")
+            size, limit = f"{size / 1e6:.0f}", f"{self._max_mb:g}"
+            raise AudioError(self._pieces.say("page.too_large", name=name, size=size, limit=limit))
         if size > len(content):
-            raise AudioError(f"Incomplete: {name} arrived with a gap. Choose it again, on one page only.")
+            raise AudioError(self._pieces.say("page.incomplete", name=name))
         file = io.BytesIO(content)
         file.name = name  # what an error message calls it
         return self._predictor.load(file)
 
     def _answer(self, name, y, prediction):
-        predictor, config = self._predictor, self._predictor.config
-        # What the network heard: every browser plays it, unlike AIFF, and it is never large.
-        sound = io.BytesIO()
-        sf.write(sound, y, config.sr, format="FLAC")
-        player = widgets.Audio(value=sound.getvalue(), format="flac", autoplay=False, loop=False)
-        timeline, picture, second = widgets.HTML(), widgets.HTML(_picture(y, config, name)), widgets.HTML()
-        head = widgets.HTML(PIECES.head(name, prediction))
-        sides = wrap(half(widgets.HTML(PIECES.bars(prediction)), timeline), half(player, picture))
-        asked = [] if self._only else [self._ask_other(sound, second)]
-        self._show(name, prediction_row(name, prediction), [head, second, sides], asked, sound.tell())
+        html, player = self._pieces.html, Player(self._pieces, self._predictor, name, y, prediction)
+        head, second = widgets.HTML(html.head(name, prediction)), widgets.HTML()
+        sides = wrap(half(widgets.HTML(html.bars(prediction))), half(player))
+        asked = [] if self._only else [self._ask_other(player, second)]
+        remarks = " ".join(map(self._pieces.doubt, prediction.warnings))
+        row = prediction_row(name, prediction) | {"remarks": remarks}
+        card = self._show(name, row, [head, second, player.answer, sides], asked, player)
+        player.observe(lambda change: self._on_told(card, change["new"]), names="told")
         # The answer is there; what takes longer follows when all of a queue is answered.
-        if prediction.duration_s > TIMELINE_S:
-            self._later.append(
-                (f"Following the emotion through {name} …", self._follow, (predictor, name, y, timeline))
-            )
-        explicable = prediction.duration_s <= MAX_CLIP_S and predictor.model.kind == "log_mel"
-        if self.explanation.value and explicable:
-            words = f"Looking for what spoke for {prediction.label} in {name} …"
-            self._later.append((words, self._explain, (predictor, name, y, prediction.label, picture)))
-
-    def _follow(self, predictor, name, y, timeline):
-        sr = predictor.config.sr
-        table = predictor.timeline((y, sr), hop_s=max(1.0, len(y) / sr / MAX_WINDOWS))
-        timeline.value = timeline_picture(table, f"Emotion over time in {name}")
-
-    def _explain(self, predictor, name, y, emotion, picture):
-        config = predictor.config
-        explanation = explain(predictor, (y, config.sr), emotion=emotion).over_whole(y, config)
-        picture.value = _picture(y, config, name, explanation) + PIECES.listened(emotion)
+        if player.is_long:
+            self._later.append((player, player.follow, "following", {"name": name}))
+        if self.explanation.value and player.is_explicable:
+            emotion = self._pieces.emotion(prediction.label)
+            self._later.append((player, player.explain, "looking", {"name": name, "emotion": emotion}))
 
     def _work(self):
         """Do what the answers did not wait for."""
         done = bool(self._later)
         while self._later:
-            words, job, of = self._later.pop(0)
-            if of[-1].comm is not None:  # its card is still open
-                self._say(words)
-                job(*of)
+            player, job, key, values = self._later.pop(0)
+            if player.comm is not None:  # its card is still open
+                self._say(key, **values)
+                job()
         if done:
             self._sum_up()
+        gc.collect()  # a closed card hangs in cycles, of which Python would let a hundred gather
 
-    def _ask_other(self, sound, place):
-        _, other = next(choice for choice in CHOICE if choice[1] != self._model)
-        button = widgets.Button(description=f"Ask {other} as well")
+    def _ask_other(self, player, place):
+        other = next(name for name in CHOICE if name != self._model)
+        button = widgets.Button(description=self._pieces.say("card.ask", network=other))
 
         def ask(_):
             button.layout.display = "none"
-            place.value = PIECES.other(kept(other).predict(io.BytesIO(sound.getvalue())))
+            place.value = self._pieces.html.other(kept(other).predict((player.load(), player.sr)))
 
         button.on_click(ask)
         return button
 
-    def _show(self, name, row, parts, buttons=(), n_bytes=0):
+    def _show(self, name, row, parts, buttons=(), player=None):
         self._drop_cleared()
-        row = row | {"model": self._model}
+        row = row | {"model": self._model, "told": ""}
         self._rows.append(row)
-        remove = widgets.Button(description="Remove", tooltip=f"Remove {name}")
-        cards = [Card(name, row, parts, [*buttons, remove], n_bytes), *self.results.children]
-        remove.on_click(lambda _, card=cards[0]: self._remove(card))
+        say = self._pieces.say
+        remove = widgets.Button(description=say("card.remove"), tooltip=say("card.remove_it", name=name))
+        new = Card(row, parts, [*buttons, remove], player)
+        remove.on_click(lambda _: self._remove(new))
+        cards = [new, *self.results.children]
         while len(cards) > 1 and (
-            len(cards) > self._max_clips or sum(card.n_bytes for card in cards) > MAX_KEPT_MB * 10**6
+            len(cards) > self._max_clips
+            or sum(card.player.n_bytes for card in cards if card.player) > MAX_KEPT_MB * 10**6
         ):
-            _close(cards.pop())
+            close(cards.pop())
         self.results.children = cards
         self._show_table()
+        return new
 
     def _show_table(self):
-        self.table.value = PIECES.table(self._rows) if self._rows else ""
-        self.download.value = PIECES.csv_link(_base64(_csv(self.clips))) if self._rows else ""
+        self.table.value = self._pieces.html.table(self._rows) if self._rows else ""
+        self.download.value = self._pieces.html.csv_link(_base64(_csv(self.clips))) if self._rows else ""
 
     def _remove(self, card):
         self._rows = [row for row in self._rows if row is not card.row]
         self.results.children = [other for other in self.results.children if other is not card]
-        _close(card)
+        close(card)
         self._show_table()
         self._sum_up()
 
     def _sum_up(self):
+        self.clear.layout.visibility = "visible" if self._rows or self._cleared else "hidden"
         (self.add_class if self._rows else self.remove_class)("ser-answered")
-        n_bad = sum(bool(row["error"]) for row in self._rows)
-        n_open = len(self.results.children)
-        self.status.value = (
-            PIECES.summary(self._rows, n_bad, n_open) if self._rows else PIECES.status("No recording yet.")
-        )
+        if self._rows:
+            self.status.value = self._pieces.html.summary(self._rows, len(self.results.children))
+        else:
+            self._say("nothing")
+
+    def _on_told(self, card, emotion):
+        card.row["told"] = emotion
+        self._show_table()
+        self._sum_up()
 
     def _answer_by(self, predictor, model):
         self._predictor, self._model = predictor, model
@@ -261,7 +206,7 @@ class Demo(widgets.VBox):
 
     def _on_variant(self, change):
         self._answer_by(kept(change["new"]), change["new"])
-        self._say(f"From now on {change['new']} answers; what is below was answered before.")
+        self._say("changed", model=change["new"])
 
     def _on_recording(self, change):
         if content := change["new"]:
@@ -277,27 +222,32 @@ class Demo(widgets.VBox):
             widget.send({"kind": "clear"})
         if self._rows:
             self._cleared = (self._rows, self.results.children, self._n_spoken)
-            self.clear.description, self.clear.icon = "Undo", "undo"
+            self.clear.description, self.clear.icon = self._pieces.say("page.undo"), "undo"
         self._rows, self.results.children, self._n_spoken = [], (), 0
         self._show_table()
         self._sum_up()
 
     def _undo(self):
         self._rows, self.results.children, self._n_spoken = self._cleared
-        self._cleared, self.clear.description, self.clear.icon = None, "Clear", "trash"
+        self._keep()
         self._show_table()
         self._sum_up()
 
     def _drop_cleared(self):
         for card in self._cleared[1] if self._cleared else ():
-            _close(card)
-        self._cleared, self.clear.description, self.clear.icon = None, "Clear", "trash"
+            close(card)
+        self._keep()
 
-    def _say(self, text):
-        self.status.value = PIECES.status(text)
+    def _keep(self):
+        self._cleared, self.clear.description, self.clear.icon = None, self._pieces.say("page.clear"), "trash"
+
+    def _say(self, key, **values):
+        self.status.value = self._pieces.html.status(self._pieces.say(f"page.{key}", **values))
 
 
-def build_demo(predictor=None, *, max_upload_mb: float = MAX_UPLOAD_MB, max_clips: int = MAX_CLIPS) -> Demo:
+def build_demo(
+    predictor=None, *, max_upload_mb: float = MAX_UPLOAD_MB, max_clips: int = MAX_CLIPS, language: str | None = None
+) -> Demo:
     """Build the demo; display it as the last expression of a cell.
 
     Parameters
@@ -308,6 +258,8 @@ def build_demo(predictor=None, *, max_upload_mb: float = MAX_UPLOAD_MB, max_clip
         A larger recording is refused.
     max_clips : int > 0
         So many cards stay open, fewer if they hold more than 100 MB of sound; the table keeps all.
+    language : "en" or "de", optional
+        Default: that of the settings. Most error messages come from the library and stay English.
 
     Returns
     -------
@@ -317,7 +269,7 @@ def build_demo(predictor=None, *, max_upload_mb: float = MAX_UPLOAD_MB, max_clip
     Raises
     ------
     ConfigError
-        If the shipped weights are missing, or a limit is not above 0.
+        If the shipped weights are missing, a limit is not above 0, or the language is not known.
 
     Examples
     --------
@@ -325,41 +277,7 @@ def build_demo(predictor=None, *, max_upload_mb: float = MAX_UPLOAD_MB, max_clip
     >>> demo.add("clip.wav", Path("clip.wav").read_bytes()).label  # doctest: +SKIP
     'happy'
     """
-    return Demo(predictor, max_upload_mb, max_clips)
-
-
-def _html(widget):
-    if isinstance(widget, widgets.HTML):
-        return widget.value
-    inside = "".join(_html(child) for child in getattr(widget, "children", ()))
-    return f'<div class="{" ".join(widget._dom_classes)}">{inside}</div>' if inside else ""
-
-
-def _close(widget):
-    for child in getattr(widget, "children", ()):
-        _close(child)
-    # ipywidgets leaves layout and style behind, in the kernel and in the page.
-    for part in filter(None, (widget.layout, getattr(widget, "style", None), widget)):
-        part.close()
-
-
-@mpl.rc_context(PICTURE)
-def _picture(y, config, name, explanation=None):
-    """Draw waveform and log-mel spectrogram, and what the network listened to over it."""
-    # A Figure of its own: pyplot would keep it, and a notebook would show it a second time.
-    over, under = Figure((4.4, 3.4), layout="constrained").subplots(2, sharex=True, height_ratios=(1, 1.8))
-    plots.plot_waveform(y, sr=config.sr, ax=over).set(xlabel="", ylabel="Amplitude")
-    mel = {"sr": config.sr, "fmin": config.fmin_hz, "fmax": config.fmax_hz, "ax": under}
-    if explanation is None:
-        S_db = log_mel(y, sr=config.sr, config=config)
-        step = -(-S_db.shape[1] // 2000)  # no more frames than that, however long the recording
-        plots.plot_spectrogram(S_db[:, ::step], hop_length=config.hop_length * step, colorbar=False, **mel)
-    else:
-        plots.plot_explanation(explanation, **mel)
-        under.collections[-1].set(linewidth=1)  # in a picture as small as this
-        under.figure.axes[-1].set_ylabel("1: spoke most")
-    under.set(ylabel="Mel (Hz)", xlim=(0, len(y) / config.sr), title="")
-    return img(under.figure, f"Waveform and log-mel spectrogram of {name}")
+    return Demo(predictor, max_upload_mb, max_clips, language)
 
 
 def _example(emotion):

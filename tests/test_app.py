@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from statistics import median
 
 import psutil
 import pytest
@@ -75,6 +76,17 @@ def test_the_page_holds_the_demo_and_no_code(visitor):
     assert visitor.html.count('<div cell-index="') == wanted > 0
     hosts = [part.split('"')[0] for part in visitor.html.split('src="http')[1:]]
     assert hosts == [], "the page loads something from another host"
+
+
+def test_the_page_speaks_german_where_it_is_asked_to(app):
+    visitor = Visitor(app[0], "?lang=de")
+    try:
+        assert "<title>Welche Emotion liegt in der Stimme?</title>" in visitor.html
+        assert "Gleich geht es los" in visitor.html and "Diese Sitzung ist vorbei" in visitor.html
+        assert "Getting ready" not in visitor.html and "This session" not in visitor.html
+        assert "Noch keine Aufnahme." in json.dumps(list(visitor.states.values()), ensure_ascii=False)
+    finally:
+        visitor.close()
 
 
 def test_nothing_but_the_page_answers(app, visitor):
@@ -162,6 +174,10 @@ def test_a_third_visitor_waits_until_a_place_is_free(app, visitor):
     assert busy.value.code == 503
     page = busy.value.read().decode()
     assert "All places are taken" in page and 'http-equiv="refresh"' in page
+    with pytest.raises(urllib.error.HTTPError) as busy:
+        urllib.request.urlopen(urllib.request.Request(address, headers={"Accept-Language": "fr,de-AT;q=0.8,en;q=0.5"}))
+    page = busy.value.read().decode()
+    assert "Alle Plätze sind besetzt" in page and '<html lang="de">' in page
     second.close()
     came = []
 
@@ -283,6 +299,6 @@ def test_many_uploads_and_visitors_at_once_stay_small(tmp_path):
         _, answers, _, each_mb = soak_together(address, process, 4)
         assert len(answers) == 4 and each_mb < 250
         _, memory_mb = soak_uploads(address, process, 40)
-        # From the 20th on, when Python's heap has grown; each recording would take about 1 MB if its card stayed. While
-        # an explanation is computed a session takes some 80 MB more, so the lowest of a few readings counts.
-        assert min(memory_mb[7:]) - min(memory_mb[4:7]) < 8, memory_mb
+        # From the 16th on, when Python's heap has grown; each recording would take about 1 MB if its card stayed, 16 in
+        # all. What an explanation needed for a moment is given back or kept by the system: single readings jump by 40.
+        assert median(memory_mb[7:]) - median(memory_mb[3:6]) < 10, memory_mb

@@ -3,10 +3,13 @@
 import csv
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -17,11 +20,12 @@ import torch
 from typer.testing import CliRunner
 
 from sercore import __version__, crossval, records, robustness, settings
+from sercore.batch import Parts
 from sercore.cli import app
 from sercore.corpora import CORPORA, load_corpus, synthetic
 from sercore.labels import EMOTIONS
 from sercore.models import build_model, load_checkpoint, save_checkpoint
-from sercore.predict import Predictor
+from sercore.predict import COLUMNS, Predictor
 from sercore.records import SCORE_COLUMNS, read_scores
 from sercore.train import TrainConfig
 
@@ -237,6 +241,55 @@ def test_a_killed_run_resumes_and_every_clip_has_one_row(clip, checkpoint, tmp_p
         assert {row["network"] for row in rows} == {"two"}
 
 
+def test_a_folder_of_parquet_parts_resumes_whole(clip, checkpoint, tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow", reason="needs pyarrow: pip install pyarrow")
+    monkeypatch.setattr("sercore.batch.PART_ROWS", 2)
+    names = ["a.wav", "none.wav", "caf\udce9.wav", "d.wav", "e.wav"]
+    for name in set(names) - {"none.wav"}:
+        (tmp_path / name).write_bytes(clip.read_bytes())
+    words = (
+        "predict",
+        "--checkpoint",
+        checkpoint,
+        *(tmp_path / name for name in names),
+        "--csv",
+        tmp_path / "t.parquet",
+    )
+    written = []
+
+    def dying(table):
+        if written:
+            raise KeyboardInterrupt
+        written.append(table)
+        return close(table)
+
+    close = Parts.close
+    monkeypatch.setattr(Parts, "close", dying)  # killed as the second part is full
+    sercore(*words)
+    monkeypatch.setattr(Parts, "close", close)
+    assert len(list((tmp_path / "t.parquet").iterdir())) == 1
+    assert_error(sercore(*words), "holds 1 parts: expected --resume")
+    result = sercore(*words, "--resume")
+    assert "3 answered by two, 0 not, 2 were there" in result.stderr, result.output
+    table = pd.read_parquet(tmp_path / "t.parquet")
+    assert table["file"].tolist() == [str(tmp_path / name).replace("\udce9", "\\udce9") for name in names]
+    assert table["error"].str.len().gt(0).tolist() == [False, True, False, False, False]
+    assert table["confidence"].isna().sum() == 1 and list(table) == COLUMNS
+    assert "0 answered by two, 0 not, 5 were there" in sercore(*words, "--resume").stderr
+
+
+def test_a_file_that_is_listed_twice_overwrites_no_part(clip, checkpoint, tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow", reason="needs pyarrow: pip install pyarrow")
+    monkeypatch.setattr("sercore.batch.PART_ROWS", 2)
+    (tmp_path / "b.wav").write_bytes(clip.read_bytes())
+    words, table = ("predict", "--checkpoint", checkpoint), ("--csv", tmp_path / "t.parquet")
+    assert sercore(*words, clip, clip, tmp_path / "b.wav", tmp_path / "b.wav", *table).exit_code == 0
+    (tmp_path / "c.wav").write_bytes(clip.read_bytes())
+    assert sercore(*words, clip, tmp_path / "c.wav", *table, "--resume").exit_code == 0
+    files = pd.read_parquet(tmp_path / "t.parquet")["file"]
+    assert files.tolist() == [str(clip)] * 2 + [str(tmp_path / "b.wav")] * 2 + [str(tmp_path / "c.wav")]
+
+
 def test_recordings_are_listed_in_a_file_or_on_standard_input(clip, checkpoint, tmp_path):
     (tmp_path / "list.txt").write_text(f"{clip}\n\n{tmp_path}/none.wav\n")
     words = ("predict", "--checkpoint", str(checkpoint), "--json", "--files-from")
@@ -255,6 +308,9 @@ def test_a_table_goes_where_a_link_points_and_is_opened_first(clip, checkpoint, 
     assert (tmp_path / "link.csv").is_symlink() and len(pd.read_csv(tmp_path / "real.csv")) == 1
     result = sercore("predict", clip, "--checkpoint", checkpoint, "--csv", tmp_path)
     assert_error(result, "Is a directory")
+    if Path("/dev/full").exists():  # a disk without room, on Linux
+        result = sercore("predict", clip, "--checkpoint", checkpoint, "--csv", "/dev/full")
+        assert_error(result, "No space left on device: '/dev/full'")
 
 
 def test_what_must_fail_fails_before_the_work(corpus, clip, checkpoint, tmp_path, monkeypatch):
@@ -274,10 +330,10 @@ def test_a_decoder_that_dies_takes_no_other_clip_along(clip, checkpoint, tmp_pat
     code = f"""
 import os, signal, joblib
 from sercore import predict
-def ask(checkpoint, path):
-    if path.name == "deadly.wav":
+def ask(checkpoint, paths):
+    if any(path.name == "deadly.wav" for path in paths):
         os.kill(os.getpid(), signal.SIGSEGV)
-    return predict.kept(checkpoint)._row(path)
+    return predict.kept(checkpoint)._rows(paths)
 predict._ask = ask
 names = ("a.wav", "deadly.wav", "b.wav", "c.wav")
 paths = [{str(tmp_path)!r} + "/" + name for name in names]
@@ -388,7 +444,7 @@ def test_crossval_repeats_over_seeds_and_sums_up(corpus, measured):
     result = sercore("crossval", "--corpus", "synthetic", "--root", corpus, "--seeds", "0,1", "--folds", "0,1")
     assert result.exit_code == 0, result.output
     assert [(call["seeds"], call["folds"], call["recipe"].train.epochs) for call in measured] == [
-        ((0, 1), ["0", "1"], 20)
+        ((0, 1), ["0", "1"], 12)
     ]
     # Folds differ by 0.2 for each seed; the seeds, 0.1 apart, are averaged within a fold.
     assert "cnn: accuracy 0.550 ± 0.141 over 2 folds" in result.stdout
@@ -511,3 +567,80 @@ def test_an_answer_loads_nothing_that_it_does_not_need(voice, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+OWN_EMOTIONS = """
+import json, sys
+from typer.testing import CliRunner
+from sercore.batch import Parts
+from sercore.cli import app
+
+for words in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(app, words)
+    print(json.dumps({"code": result.exit_code, "out": result.stdout, "err": result.stderr}))
+"""
+
+
+def with_emotions(emotions, *commands, tmp_path):
+    """Run commands in a new process, since the emotions are read once."""
+    own = {"SERCORE_EMOTIONS": emotions, "SERCORE_PROFILE": "smoke", "SERCORE_RUNS": str(tmp_path / "runs")}
+    words = json.dumps([[str(word) for word in command] for command in commands])
+    code = [sys.executable, "-c", OWN_EMOTIONS, words]
+    done = subprocess.run(code, capture_output=True, text=True, timeout=300, env=os.environ | own)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_set_of_one_s_own_is_trained_evaluated_and_answered(corpus, tmp_path):
+    said = {"calm": "calm", "angry": "Upset", "fearful": "very urgent", "sad": "tired"}
+    clips = load_corpus("synthetic", corpus)
+    clips = clips[clips["emotion"].isin(said)].reset_index(drop=True)
+    for k, path in enumerate(clips["path"]):  # by names that are no corpus's
+        shutil.copy(path, tmp_path / f"{k}.wav")
+    rows = [f"{c.Index}.wav,{said[c.emotion]},{c.speaker}" for c in clips.itertuples()]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,emotion,speaker", *rows, f"{corpus},bored,anna"]))
+    clip, out = tmp_path / "0.wav", tmp_path / "four.safetensors"
+    own = ("--corpus", "own", "--root", tmp_path / "clips.csv")
+    trained, scored, folds, answer, shipped, bar = with_emotions(
+        "calm,Upset,very urgent,tired",
+        ("train", *own, "--epochs", 1, "--out", out, "--hold-out", "own-synthetic-01"),
+        ("evaluate", out, *own),
+        ("crossval", *own, "--epochs", 1, "--folds", "0"),
+        ("predict", clip, "--checkpoint", out, "--json"),
+        ("predict", clip, "--checkpoint", "small"),
+        ("predict", clip, "--checkpoint", out),
+        tmp_path=tmp_path,
+    )
+    assert trained["code"] == 0 and "20 clips of 5 speakers" in trained["err"], trained
+    assert "guessing would reach 0.250 (UAR)" in scored["out"], scored
+    assert folds["code"] == 0 and "Recorded in" in folds["err"], folds
+    (row,) = json.loads(answer["out"])
+    names = ["calm", "upset", "very urgent", "tired"]
+    assert row["label"] in names and sum(row[name] for name in names) == pytest.approx(1) and "happy" not in row
+    assert shipped["code"] == 2 and "unset SERCORE_EMOTIONS" in shipped["err"]
+    assert bar["code"] == 0 and "very urgent" in bar["out"]
+    assert_error(sercore("predict", clip, "--checkpoint", out), "set SERCORE_EMOTIONS=calm,upset,very urgent,tired")
+
+
+def test_a_known_corpus_gives_what_it_has_of_a_set_of_one_s_own(corpus, tmp_path):
+    command = ("extract", "--corpus", "synthetic", "--root", corpus)
+    (result,) = with_emotions("sad,angry,bored", command, tmp_path=tmp_path)
+    assert result["code"] == 0 and "synthetic: 10 clips of 5 speakers" in result["err"], result
+
+
+@pytest.mark.parametrize("emotions", ["sad", "sad,Sad", "sad,,angry", "sad,label", ",".join("abcdefghi")])
+def test_a_bad_set_of_emotions_is_one_line(emotions):
+    words = [sys.executable, "-m", "sercore", "--version"]
+    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"SERCORE_EMOTIONS": emotions})
+    assert done.returncode == 2 and done.stderr.startswith(f"Error: Bad SERCORE_EMOTIONS {emotions!r}: ")
+
+
+def test_the_failures_alone_are_a_table(clip, checkpoint, tmp_path):
+    (tmp_path / "junk.wav").write_text("junk")
+    table, failures = tmp_path / "all.csv", tmp_path / "bad.csv"
+    words = ("predict", clip, tmp_path / "junk.wav", "--checkpoint", checkpoint, "--csv", table, "--failures", failures)
+    assert sercore(*words).exit_code == 1
+    assert pd.read_csv(table)["error"].notna().tolist() == [False, True]
+    assert pd.read_csv(failures)["file"].tolist() == [str(tmp_path / "junk.wav")]
+    table.write_text("file,network\n")
+    assert_error(sercore(*words, "--resume"), "Bad table")

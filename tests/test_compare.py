@@ -66,13 +66,11 @@ def test_designs_are_sorted_by_their_score_and_a_division_that_was_not_run_is_le
     assert (last["folds"], last["folds_random"], last["uar_random"]) == (0, 2, pytest.approx(0.6))
     assert last[["uar_speaker", "uar_speaker_std", "low", "high", "difference"]].isna().all()
     assert table.loc[:1, ["uar_random", "accuracy_random"]].isna().all(axis=None)
-    recorded(tmp_path, TRUTH, model="cnn_basic", seed=7)
     recorded(tmp_path, TRUTH, uar=(0.5, 0.7), seed=7, model="resnet18")
     means = zoo_table(CLIPS, results_dir=tmp_path).set_index("name")
     assert means.loc["resnet18", ["uar_speaker", "folds"]].tolist() == pytest.approx([0.5, 2])  # over both seeds
-    assert set(zoo_table(CLIPS, seed=7, results_dir=tmp_path)["name"]) == {"cnn_basic", "resnet18"}
     with pytest.raises(ConfigError, match="run `sercore crossval"):
-        zoo_table(CLIPS, seed=8, results_dir=tmp_path)
+        zoo_table(CLIPS, results_dir=tmp_path / "nothing")
 
 
 def test_the_house_is_compared_on_the_clips_that_both_were_scored_on(tmp_path):

@@ -155,11 +155,11 @@ def test_the_speakers_of_savee_share_file_names_but_no_clip(tmp_path):
     assert skipped_files(clips)["path"].tolist() == [str(tmp_path / "copy" / "DC_a01.wav")]
 
 
-def test_several_corpora_become_one_table_without_mixing_up_speakers(tmp_path):
+def test_several_corpora_become_one_table_without_mixing_up_speakers(tmp_path, monkeypatch):
+    monkeypatch.setenv("SERCORE_DATA", str(tmp_path))
     for name in ("ravdess/03-01-05-01-02-01-03.wav", "ravdess/music.wav", "emodb/03a01Wa.wav", "emodb/03a01La.wav"):
         touch(tmp_path / name)
-    roots = {name: tmp_path / name for name in ("ravdess", "emodb")}
-    clips = load_corpora(["ravdess", "emodb"], roots=roots)
+    clips = load_corpora(["ravdess", "emodb"])
     assert tuple(clips.columns) == COLUMNS and list(clips.index) == [0, 1]
     assert clips[["clip", "speaker"]].to_numpy().tolist() == [
         ["ravdess/Actor_03/03-01-05-01-02-01-03", "ravdess-03"],
@@ -167,21 +167,20 @@ def test_several_corpora_become_one_table_without_mixing_up_speakers(tmp_path):
     ]
     assert clips["intensity"].isna().tolist() == [False, True]
     assert clips.attrs["dropped"] == [str(tmp_path / "emodb" / "03a01La.wav")] and len(skipped_files(clips)) == 1
-    assert load_corpora("emodb", roots={"emodb": tmp_path / "emodb"}).equals(load_corpus("emodb", tmp_path / "emodb"))
+    assert load_corpora("emodb").equals(load_corpus("emodb", tmp_path / "emodb"))
 
 
 @pytest.mark.parametrize(
-    ("names", "roots", "message"),
+    ("names", "message"),
     [
-        ([], None, r"Bad corpora \[\]: expected at least one of"),
-        (["tess", "tess"], None, r"Bad corpora \['tess', 'tess'\].*each once"),
-        (["tess"], {"emodb": "."}, r"Bad roots \['emodb'\]: expected folders of some of \['tess'\]"),
-        (["radvess"], None, r"Bad corpus 'radvess': expected one of \['crema_d', 'emodb', 'nemo', 'own', "),
+        ([], r"Bad corpora \[\]: expected at least one of"),
+        (["tess", "tess"], r"Bad corpora \['tess', 'tess'\].*each once"),
+        (["radvess"], r"Bad corpus 'radvess': expected one of \['crema_d', 'emodb', 'nemo', 'own', "),
     ],
 )
-def test_corpora_that_cannot_be_joined_are_named(names, roots, message):
+def test_corpora_that_cannot_be_joined_are_named(names, message):
     with pytest.raises(ConfigError, match=message):
-        load_corpora(names, roots=roots)
+        load_corpora(names)
 
 
 def test_a_missing_folder_says_where_it_was_looked_for(tmp_path, monkeypatch):
@@ -242,6 +241,17 @@ def test_who_is_not_named_counts_as_one_speaker_and_that_is_said(tmp_path, caplo
     assert "nothing says who speaks in some clips; all of them count as one speaker" in caplog.text
 
 
+@pytest.mark.parametrize(("name", "place"), [("own", "happy"), ("ravdess", "caf\udce9")])
+def test_a_name_that_no_table_can_hold_is_skipped(tmp_path, name, place):
+    touch(tmp_path / place / "03-01-03-01-01-01-01.wav", b"RIFF\0\0\0\0WAVE one")
+    kept = touch(tmp_path / "happy" / "Actor_02" / "03-01-03-01-01-01-02.wav", b"RIFF\0\0\0\0WAVE two")
+    bad = touch(tmp_path / "happy" / "caf\udce9" / "03-01-03-01-01-01-03.wav", b"RIFF\0\0\0\0WAVE three")
+    clips = load_corpus(name, tmp_path)
+    assert str(kept) in set(clips["path"]) and str(bad) not in set(clips["path"])
+    skipped = skipped_files(clips).set_index("path")["reason"]
+    assert "expected UTF-8" in skipped[str(bad).replace("\udce9", "\\udce9")]
+
+
 def test_recordings_are_known_by_their_content_and_in_linked_folders(tmp_path, caplog):
     touch(tmp_path / "own" / "happy" / "anna" / "x.3gpp", b"\0\0\0\x18ftyp3gp4")
     touch(tmp_path / "elsewhere" / "voice", b"RIFF\0\0\0\0WAVE")
@@ -275,16 +285,8 @@ def test_an_emotion_is_understood_in_the_words_people_use(emotion, words):
 
 
 def test_the_emotions_that_are_lost_are_named_with_their_folders(tmp_path, caplog):
-    places = [
-        "happy/anna/1",
-        "bored/anna/1",
-        "bored/anna/2",
-        "bored/ben/1",
-        "ben/happy/1",
-        "ben/tired/1",
-        "anna/tired/2",
-    ]
-    for place in [*places, "1"]:
+    lost = ("bored/anna/1", "bored/anna/2", "bored/ben/1", "ben/tired/1", "anna/tired/2")
+    for place in ("happy/anna/1", "ben/happy/1", *lost, "1"):
         touch(tmp_path / f"{place}.wav")
     assert len(own(tmp_path)) == 2
     assert (

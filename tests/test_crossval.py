@@ -348,7 +348,7 @@ def test_recipes_go_by_name_and_designs_have_their_needs():
     assert (slow.calibrate, slow.train.epochs, slow.model_config) == (False, 20, {"pretrained": True})
     assert recipe_for("warped", model="conv1d", profile="full").tempos == (1.0,)
     assert recipe_for("any_voice", profile="full").features.level == "clip"
-    assert recipe_for("warped", profile="smoke").train.epochs == 20
+    assert recipe_for("warped", profile="smoke").train.epochs == 12
     head, abroad = (recipe_for(name, model="whisper_head", profile="full") for name in ("standard", "any_voice"))
     assert (head.kind, head.embed.layers, head.across, abroad.across) == ("log_mel", 3, False, True)
     assert standard.embed is None and recipe_for("small").teacher == "whisper_head"
@@ -365,12 +365,6 @@ def test_the_key_is_of_what_is_trained_and_of_nothing_else():
     others = [replace(standard, copies=0), replace(standard, model_config={"excite": False})]
     assert same.key == spelled_out.key == standard.key == "7aac027a"
     assert standard.key not in [other.key for other in [*others, recipe_for("warped", profile="full")]]
-
-
-@pytest.mark.slow
-def test_the_smoke_recipe_learns_synthetic_speech_of_unseen_speakers(runs, tmp_path):
-    table = run(load_corpus("synthetic"), tmp_path, replace(recipe_for("standard", profile="smoke"), calibrate=False))
-    assert table["uar"].item() > 0.25  # chance is 0.125
 
 
 @pytest.mark.real

@@ -151,13 +151,12 @@ def test_a_short_clip_is_one_window_padded_with_the_scaled_floor():
 
 
 @pytest.mark.parametrize("n", [177, 264, 265, 500, 1_000])
-@pytest.mark.parametrize("overlap", [0.0, 0.5])
-def test_the_windows_of_a_long_clip_cover_it(n, overlap):
+def test_the_windows_of_a_long_clip_cover_it_and_overlap_by_half(n):
     config = FeatureConfig(db_center=0.0, db_scale=1.0)
-    X = to_windows(np.tile(np.arange(n, dtype=float), (64, 1)), config=config, overlap=overlap)
+    X = to_windows(np.tile(np.arange(n, dtype=float), (64, 1)), config=config)
     assert set(X[:, 0].ravel().astype(int)) == set(range(n))
     assert (np.diff(X[:, 0], axis=1) == 1).all()
-    assert (np.diff(X[:, 0, 0]) <= 176 * (1 - overlap) + 1).all()
+    assert (np.diff(X[:, 0, 0]) <= 176 / 2 + 1).all()
 
 
 @pytest.mark.parametrize(
@@ -166,15 +165,7 @@ def test_the_windows_of_a_long_clip_cover_it(n, overlap):
         {},
         {"n_mels": 80, "win_length": 400, "n_fft": 400, "hop_length": 160, "fmin_hz": 0.0, "level": "clip"},
         {"sr": 22_050, "n_fft": 2048, "win_length": 2048, "hop_length": 512, "n_mels": 128, "fmax_hz": 11_025.0},
-        {
-            "sr": 8_000,
-            "n_fft": 512,
-            "win_length": 401,
-            "hop_length": 100,
-            "n_mels": 20,
-            "fmin_hz": 900.0,
-            "fmax_hz": 4e3,
-        },
+        {"sr": 8_000, "n_fft": 512, "win_length": 401, "hop_length": 100, "n_mels": 20, "fmin_hz": 9e2, "fmax_hz": 4e3},
         *[asdict(load_checkpoint(path)[1]["feature_config"]) for path in VARIANTS.values()],
     ],
 )

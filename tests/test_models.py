@@ -14,14 +14,7 @@ from sercore.augment import SpectrogramWarp
 from sercore.errors import ConfigError
 from sercore.features import FeatureConfig, log_mel, to_windows
 from sercore.labels import EMOTIONS
-from sercore.models import (
-    at_tempo,
-    build_model,
-    checkpoint,
-    load_checkpoint,
-    predict_logits,
-    save_checkpoint,
-)
+from sercore.models import at_tempo, build_model, checkpoint, load_checkpoint, predict_logits, save_checkpoint
 from sercore.models.cnn_basic import BasicCNN
 from sercore.models.cnn_transformer import CNNTransformer
 from sercore.models.conv1d import Conv1d
@@ -107,6 +100,8 @@ def test_an_ensemble_comes_back_from_one_checkpoint(spectrograms, tmp_path):
         ("cnn", {"dropout": 2}, "Bad dropout 2 for model 'cnn': expected numbers from 0.0 to 0.99"),
         ("cnn", {"widths": (0, 4)}, r"Bad widths \(0, 4\) for model 'cnn': expected a list of whole numbers"),
         ("cnn", {"excite": 1}, "Bad excite 1 for model 'cnn': expected True or False"),
+        ("cnn_basic", {"input": "wave"}, "'wave'"),
+        ("conv1d", {"n_features": 63}, "63"),
         ("ensemble", {"member": "cmm"}, "'cmm'"),
         ("ensemble", {"depth": 9}, "depth"),
         (
@@ -130,19 +125,9 @@ def test_logits_do_not_depend_on_the_company_a_clip_is_in(model, spectrograms):
 
 def test_a_checkpoint_brings_everything_back(model, spectrograms, tmp_path):
     config = FeatureConfig(level="clip", n_frames=100)
-    path = save_checkpoint(
-        tmp_path / "m.safetensors",
-        model,
-        name="cnn",
-        feature_config=config,
-        temperature=1.7,
-        info={"train_speakers": ["ravdess-01"]},
-    )
-    loaded, metadata = load_checkpoint(path)
-    assert metadata["feature_config"] == config
-    assert metadata["temperature"] == 1.7
-    assert metadata["info"] == {"train_speakers": ["ravdess-01"]}
-    assert not loaded.training
+    told = {"feature_config": config, "temperature": 1.7, "info": {"train_speakers": ["ravdess-01"]}}
+    loaded, metadata = load_checkpoint(save_checkpoint(tmp_path / "m.safetensors", model, name="cnn", **told))
+    assert metadata.items() >= told.items() and not loaded.training
     np.testing.assert_array_equal(predict_logits(model, spectrograms), predict_logits(loaded, spectrograms))
 
 
@@ -194,11 +179,6 @@ def test_conv1d_does_not_care_about_the_scale_of_an_entry():
     X = 10 * torch.randn(8, 1, 196) - 40
     model = Conv1d(dropout=0.0).train()
     torch.testing.assert_close(model(X), model(X * torch.linspace(0.5, 50, 196) + 7), rtol=1e-3, atol=1e-3)
-
-
-def test_conv1d_of_a_short_vector_is_refused():
-    with pytest.raises(ConfigError, match="63"):
-        Conv1d(n_features=63)
 
 
 def test_the_svm_learns_at_once_and_its_logits_are_its_decision_values():
@@ -253,7 +233,7 @@ def test_an_svm_that_was_not_fitted_says_so():
 # ---- log-mel
 
 
-def test_the_second_channel_is_what_librosa_calls_mfcc():
+def test_the_second_channel_is_what_librosa_calls_mfcc_fixed_and_not_saved():
     rng = np.random.default_rng(0)
     S_db = rng.uniform(-80, 0, (64, 30)).astype(np.float32)
     for n_mfcc, model in ((64, TwoChannel()), (20, BasicCNN(input="mfcc", n_mfcc=20))):
@@ -263,13 +243,7 @@ def test_the_second_channel_is_what_librosa_calls_mfcc():
         scaled = D @ ((S_db + 50) / 20)
         np.testing.assert_allclose(scaled[1:], M[1:] / 20, atol=1e-4)
         np.testing.assert_allclose(scaled[0], (M[0] + 50 * 8) / 20, atol=1e-4)  # 8: the root of 64 rows
-
-
-@pytest.mark.parametrize("make", [TwoChannel, lambda: BasicCNN(input="mfcc")])
-def test_the_dct_is_fixed_and_not_saved(make):
-    model = make()
-    assert "dct" in dict(model.named_buffers())
-    assert "dct" not in model.state_dict()
+        assert "dct" in dict(model.named_buffers()) and "dct" not in model.state_dict()
 
 
 def test_two_channel_looks_at_both_channels():
@@ -279,11 +253,6 @@ def test_two_channel_looks_at_both_channels():
         both = model(X)
         model.dct.zero_()
         assert not torch.allclose(both, model(X))
-
-
-def test_a_bad_input_of_the_basic_cnn_is_named():
-    with pytest.raises(ConfigError, match="'wave'"):
-        BasicCNN(input="wave")
 
 
 def test_a_residual_block_without_its_convolutions_is_the_identity():
@@ -384,22 +353,15 @@ def test_offline_it_says_that_it_starts_from_scratch(monkeypatch, caplog):
     assert "no route to host" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("progress", "parts"),
-    [
-        (0.0, {"conv1", "bn1", "fc"}),
-        (0.09, {"conv1", "bn1", "fc"}),
-        (0.1, {"conv1", "bn1", "fc", "layer3", "layer4"}),
-        (0.29, {"conv1", "bn1", "fc", "layer3", "layer4"}),
-        (0.3, {"conv1", "bn1", "fc", "layer1", "layer2", "layer3", "layer4"}),
-    ],
-)
-def test_the_general_layers_learn_last(progress, parts):
-    model = ResNet18(pretrained=True)
-    model.set_stage(progress)
-    assert learning(model) == parts
-    model.set_stage(1.0)
-    assert len(learning(model)) == 7
+def test_the_general_layers_learn_last():
+    model, parts = ResNet18(pretrained=True), {"conv1", "bn1", "fc"}
+    for start, end, more in ((0.0, 0.09, set()), (0.1, 0.29, {"layer3", "layer4"}), (0.3, 1.0, {"layer1", "layer2"})):
+        parts |= more
+        for progress in (start, end):
+            model.set_stage(progress)
+            assert learning(model) == parts
+    model.set_stage(0.0)
+    assert learning(model) == {"conv1", "bn1", "fc"}
 
 
 # ---- words

@@ -34,14 +34,6 @@ CLIPS = pd.DataFrame(
         "duration_s": [3.0, 3.5, np.nan, 4.0],
     }
 )
-HISTORY = pd.DataFrame(
-    {
-        "epoch": [1, 2, 3],
-        "train_loss": [2.0, 1.5, 1.0],
-        "val_loss": [2.0, 1.8, 1.9],
-        "val_uar": [0.2, 0.456, 0.4],
-    }
-)
 FOLDS = pd.DataFrame(
     {
         "protocol": ["speaker_5fold"] * 2 + ["random_5fold"] * 2,
@@ -120,17 +112,6 @@ def test_spectrogram_grid_shares_time_and_colours():
     assert {ax.collections[0].get_clim() for ax in axes[:2]} == {(-40, -10)}
     with pytest.raises(ConfigError, match="number of spectrograms 3"):
         plots.plot_spectrogram_grid(dict.fromkeys("abc", np.ones((2, 2))), shape=(1, 2), sr=16_000, hop_length=256)
-
-
-def test_history_stars_the_best_epoch_if_there_is_one():
-    loss, uar = plots.plot_history(HISTORY)
-    assert uar.get_title() == "★ best epoch 2: 45.6 %"
-    assert (loss.get_ylabel(), uar.get_ylabel()) == ("Loss (nats)", "UAR (%)")
-    star = next(line for line in loss.lines if line.get_marker() == "*")
-    assert (list(star.get_xdata()), list(star.get_ydata())) == ([2], [1.8])
-    assert "training" not in uar.get_legend_handles_labels()[1]
-    assert "training" in plots.plot_history(HISTORY.assign(train_uar=0.5))[1].get_legend_handles_labels()[1]
-    assert plots.plot_history(HISTORY.assign(val_uar=np.nan))[1].get_title() == ""
 
 
 def test_confusion_gives_per_cent_counts_and_a_dash_for_no_clips():
@@ -237,7 +218,6 @@ def test_explanation_refuses_weights_of_another_clip_and_a_share_of_nothing(weig
     ("draw", "column"),
     [
         (plots.plot_counts, "emotion"),
-        (plots.plot_history, "val_uar"),
         (plots.plot_per_class, "recall"),
         (plots.plot_reliability, "confidence"),
         (plots.plot_leak, "protocol"),
@@ -277,9 +257,9 @@ def test_save_figure_writes_both_files_with_the_same_bytes_each_time(tmp_path):
 @pytest.mark.parametrize("profile", ["smoke", "full"])
 def test_save_figure_marks_synthetic_speech_once(profile, monkeypatch):
     monkeypatch.setenv("SERCORE_PROFILE", profile)
-    figure = plots.plot_history(HISTORY)[0].figure
+    figure = plots.plot_counts(CLIPS).figure
     for _ in range(2):
-        plots.save_figure(figure, "04_history")
+        plots.save_figure(figure, "01_counts")
     assert [text.get_text() for text in figure.texts] == [plots.SYNTHETIC] * (profile == "smoke")
 
 

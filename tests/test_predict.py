@@ -262,7 +262,8 @@ def test_predict_emotion_uses_the_shipped_network_for_any_voice_and_knows_the_ot
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_shipped_networks_say_whom_they_were_trained_on_and_what_is_unlike_it(name):
     predictor = Predictor(name)
-    assert len(predictor.metadata["info"]["train_speakers"]) >= 24
+    assert len(predictor.metadata["info"]["train_speakers"]) >= 23
+    assert "ravdess-21" not in predictor.metadata["info"]["train_speakers"]  # whose clips are there to try
     rng, t = np.random.default_rng(0), np.arange(2 * SR) / SR
     sounds = {"tone": 0.3 * np.sin(2 * np.pi * 440 * t), "hiss": 0.05 * rng.standard_normal(2 * SR)}
     for y in sounds.values():

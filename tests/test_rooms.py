@@ -9,12 +9,13 @@ import sercore.errors
 
 PACKAGE = Path(sercore.errors.__file__).parent
 ROOMS = (
-    "errors", "labels", "settings", "headers", "decoder", "audio", "corpora", "download", "features", "cache", "augment",
+    "errors", "settings", "labels", "headers", "decoder", "audio", "corpora", "download", "features", "cache", "augment",
     "splits", "outliers",
     "dataset", "models", "train", "evaluate", "recipes", "records", "crossval", "ablation", "compare", "robustness",
-    "predict", "export", "batch", "explain", "plots", "live", "widgets", "cli", "__main__",
+    "predict", "export", "batch", "explain", "plots", "pieces", "upload", "live", "card", "widgets",
+    "cli", "__main__",
 )  # fmt: skip
-SHOWING = ("plots", "live", "widgets", "cli", "__main__")
+SHOWING = ("plots", "pieces", "upload", "live", "card", "widgets", "cli", "__main__")
 #: What `from sercore import …` gives besides rooms, and the room it comes from; None is the package's own.
 LAZY = {"__version__": None, "Predictor": "predict", "predict_emotion": "predict", "load_corpus": "corpora"}
 

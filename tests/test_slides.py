@@ -98,7 +98,7 @@ def test_titles_follow_the_facts(known, tmp_path):
     changed = known | {"leak_known": 0.9, "leak_unseen": 0.5, "leak": 40, "variant": "b", "variant_cost": 7.5}
     found = titles(build(changed, tmp_path))
     assert "Known voices 90 %, unseen voices 50 %" in found
-    assert f"More epochs and warps +{known['warp_gain']:.1f}, “b” −7.5" in found
+    assert f"Warps: +{known['warp_gain']:.1f}; b: −7.5" in found
 
 
 def test_what_was_not_measured_is_left_out_and_said(known, tmp_path, capsys):

@@ -25,6 +25,8 @@ def clip_table(actors=range(1, 25), corpus="ravdess"):
 
 
 CLIPS = clip_table()
+OTHERS = clip_table(range(3, 13), corpus="emodb"), clip_table((1, 2), corpus="tess")
+THREE = pd.concat([CLIPS, *OTHERS], ignore_index=True)
 
 
 def speakers(part, clips=CLIPS):
@@ -99,6 +101,11 @@ def test_validation_is_held_out_and_nobody_is_left_to_test_on():
         (clip_table((1, 2)), "leave_one_speaker_out", "No speaker left for train"),
         (clip_table((1, 2, 25)), "speaker_6fold", r"Bad speakers \['ravdess-25'\].*try leave_one_speaker_out"),
         (clip_table((1, 2)).assign(speaker="emodb-ab"), "speaker_5fold", "Bad speakers.*emodb-ab"),
+        (
+            THREE[THREE["corpus"] != "tess"],
+            "leave_one_corpus_out",
+            r"Too few corpora .*\['emodb', 'ravdess'\]; expected three or more",
+        ),
     ],
 )
 def test_what_cannot_be_divided_is_an_error(clips, protocol, message):
@@ -110,11 +117,6 @@ def test_a_shared_speaker_is_found():
     train, val = np.flatnonzero(CLIPS["speaker"] == "ravdess-01"), np.flatnonzero(CLIPS["speaker"] == "ravdess-02")
     with pytest.raises(ConfigError, match=r"Speakers \['ravdess-01'\] are in both train and test of fold 7"):
         check_disjoint(CLIPS, Fold("7", train[1:], val, train[:1]))
-
-
-THREE = pd.concat(
-    [CLIPS, clip_table(range(3, 13), corpus="emodb"), clip_table((1, 2), corpus="tess")], ignore_index=True
-)
 
 
 def test_every_corpus_is_dealt_into_the_five_folds_and_ravdess_as_published():
@@ -142,8 +144,3 @@ def test_a_corpus_left_out_is_tested_whole_and_the_smallest_other_one_validates(
         "tess": [["ravdess"], ["emodb"], ["tess"]],
     }
     assert all(len(fold.train) + len(fold.val) + len(fold.test) == len(THREE) for fold in folds.values())
-
-
-def test_two_corpora_are_too_few_to_leave_one_out():
-    with pytest.raises(ConfigError, match=r"Too few corpora .*\['emodb', 'ravdess'\]; expected three or more"):
-        make_folds(THREE[THREE["corpus"] != "tess"], "leave_one_corpus_out")

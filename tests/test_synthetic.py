@@ -182,6 +182,7 @@ def test_a_failed_write_leaves_no_clip_behind(tmp_path, monkeypatch):
     def full_disk(source, target):
         raise OSError("disk full")
 
+    monkeypatch.setattr(synthetic, "SPEAKERS", (1,))
     monkeypatch.setattr("os.replace", full_disk)
     with pytest.raises(OSError, match="disk full"):
         synthetic.write_corpus(tmp_path)
@@ -226,6 +227,7 @@ def test_the_smoke_profile_teaches_what_real_speech_teaches(corpus):
                     score("noise", network, recipe.features, fold, noisy)
     assert all(len(found) == 5 for found in uar.values())
     mean = {name: np.mean(found) for name, found in uar.items()}
+    assert mean["cnn speaker_5fold"] > 0.25  # chance is 0.125; a single fold differs by 0.05 between processors
     assert mean["svm random_5fold"] >= mean["svm speaker_5fold"] + 0.08
     assert mean["cnn random_5fold"] >= mean["cnn speaker_5fold"] + 0.05  # other processors, other bits: 10 where tried
     assert mean["noise"] < mean["cnn speaker_5fold"] - 0.1

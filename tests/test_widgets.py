@@ -9,6 +9,8 @@ import tracemalloc
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
+from string import Formatter
 
 import ipywidgets
 import numpy as np
@@ -16,14 +18,17 @@ import pandas as pd
 import pytest
 import soundfile as sf
 import torch
+from traitlets import TraitError
 from typer.testing import CliRunner
 
 from sercore import live, settings, widgets
+from sercore.card import Player
 from sercore.cli import app
 from sercore.corpora.synthetic import SR, synthesize
 from sercore.errors import AudioError, ConfigError
 from sercore.labels import COLORS, EMOTIONS
 from sercore.models import build_model, save_checkpoint
+from sercore.pieces import WORDS
 from sercore.predict import Doubt, Predictor, predict_emotion
 from sercore.widgets import MAX_UPLOAD_MB, build_demo
 
@@ -75,22 +80,168 @@ def saved(demo):
     return pd.read_csv(io.BytesIO(base64.b64decode(data)), keep_default_na=False)
 
 
-def test_a_card_holds_player_picture_bars_and_verdict(demo, predictor):
+def test_a_card_holds_player_bars_and_verdict(demo, predictor):
     prediction = demo.add("happy.wav", HAPPY)
     (card,) = demo.results.children
-    (player,) = (part for part in walk(card) if isinstance(part, ipywidgets.Audio))
-    assert (player.format, player.autoplay) == ("flac", False)
-    played, sr = sf.read(io.BytesIO(player.value), dtype="float32")
+    player = card.player
+    played, sr = sf.read(io.BytesIO(player.sound), dtype="float32")
     assert sr == SR and played == pytest.approx(predictor.load(io.BytesIO(HAPPY)), abs=1e-4)  # what the network heard
     text = unescape(html(card))
-    png = base64.b64decode(re.search(r'src="data:image/png;base64,([^"]+)"', text).group(1))
-    assert png.startswith(b"\x89PNG")
-    assert 'alt="Waveform and log-mel spectrogram of happy.wav"' in text
     verdict = f"{prediction.label}, {100 * prediction.confidence:.0f}\u00a0% sure"
     assert verdict in re.sub("<[^>]*>", "", text) and f"answered by {prediction.network}" in text
     words = " ".join(re.sub("<[^>]*>", " ", text).split())
     for emotion, share in prediction.probabilities.items():
         assert f"{emotion} {100 * share:.0f} %" in words.replace("\u00a0", " ") and COLORS[emotion] in text
+
+
+def test_the_browser_gets_small_numbers_to_draw(demo, predictor):
+    demo.add("long.wav", encode(np.tile(VOICE, 10)))
+    player = demo.results.children[0].player
+    about, config = player.about, predictor.config
+    levels = np.frombuffer(player.levels, np.uint8).reshape(config.n_mels, -1)
+    assert levels.shape[1] <= 1200 and about["n_mels"] == config.n_mels
+    assert levels.shape[1] * about["column_s"] == pytest.approx(about["duration_s"], abs=2 * about["column_s"])
+    assert (levels.min(), levels.max()) == (0, 255)
+    lowest, highest = np.frombuffer(player.envelope, np.int8).reshape(2, -1)
+    assert len(lowest) <= 1200 and max(-lowest.min(), highest.max()) == 127 and (lowest <= highest).all()
+    (low, first), *_, (high, last) = about["marks"]
+    assert (low, high) == (500, 4000) and 0 < first < last < 1
+    assert about["verdict"].startswith(player.about["label"]) and "\u00a0" not in about["verdict"].strip()
+
+
+def test_a_tone_stands_where_its_mark_is(predictor):
+    demo = build_demo(predictor)
+    demo.explanation.value = False
+    demo.add("tone.wav", encode(0.3 * np.sin(2 * np.pi * 2000 * np.arange(SR) / SR)))
+    player = demo.results.children[0].player
+    levels = np.frombuffer(player.levels, np.uint8).reshape(64, -1)
+    place = dict(map(tuple, player.about["marks"]))[2000]
+    assert levels[:, 20].argmax() / 64 == pytest.approx(place, abs=0.02)
+
+
+def ask(demo, monkeypatch, **message):
+    """Press 'Ask about this part' in the newest card; give what it says of it."""
+    player = demo.results.children[0].player
+    browser = Browser(player, monkeypatch)
+    browser.send({"kind": "part"} | message)
+    assert browser.answers == [{"kind": "answered"}]
+    return unescape(player.answer.value)
+
+
+def test_a_part_is_answered_as_a_recording_of_its_own(demo, predictor, monkeypatch):
+    y = np.concatenate([synthesize("happy"), synthesize("sad")])
+    demo.add("two.wav", encode(y))
+    expected = predictor.predict((demo.results.children[0].player.load()[SR : 2 * SR + SR // 2], SR))
+    text = ask(demo, monkeypatch, start=1.0, end=2.5)
+    assert "From 1.0 to 2.5 s alone" in text
+    assert f"{expected.label}, {100 * expected.confidence:.0f}\u00a0% sure" in re.sub("<[^>]*>", "", text)
+    assert text in unescape(html(demo.results)) and len(demo.clips) == 1  # in the card, under the verdict
+
+
+def test_a_part_brings_its_own_doubts(demo, monkeypatch):
+    demo.add("two.wav", encode(VOICE))
+    assert "⚠ Too short: " in ask(demo, monkeypatch, start=0.0, end=0.5)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"start": 0.5, "end": 0.6}, "Too short a part, 0.10 s: expected at least 0.2 s."),
+        ({"start": 1.0, "end": 0.5}, "Bad part from 1.0 to 0.5: expected two times from 0 to 2.0 s"),
+        ({"start": -1, "end": 1}, "Bad part from -1 to 1"),
+        ({"start": 0, "end": 99}, "Bad part from 0 to 99"),
+        ({"start": 0, "end": float("nan")}, "Bad part from 0 to nan"),
+        ({"start": "<b>0", "end": None}, "Bad part from '<b>0' to None"),
+        ({}, "Bad part from None to None"),
+    ],
+)
+def test_a_part_that_is_none_is_refused(demo, monkeypatch, message, said):
+    demo.add("voice.wav", encode(VOICE))
+    text = ask(demo, monkeypatch, **message)
+    assert said in text and "ser-verdict" not in text
+    assert "<b>" not in demo.results.children[0].player.answer.value
+
+
+def test_a_silent_part_has_no_emotion(demo, monkeypatch):
+    demo.add("pause.wav", encode(np.concatenate([VOICE, np.zeros(2 * SR)])))
+    assert "silen" in ask(demo, monkeypatch, start=2.5, end=3.9).lower()
+
+
+def test_what_the_browser_changes_is_not_what_is_asked_about(demo, monkeypatch):
+    demo.add("voice.wav", encode(VOICE))
+    player = demo.results.children[0].player
+    before = ask(demo, monkeypatch, start=0.0, end=2.0)
+    player.sound, player.about = b"nothing", {}
+    assert ask(demo, monkeypatch, start=0.0, end=2.0) == before and demo.snapshot().count("<img ") == 1
+
+
+def test_what_a_visitor_says_is_counted_and_kept_in_the_table(demo):
+    first, second = (demo.add(name, HAPPY).label for name in ("a.wav", "b.wav"))
+    newest, oldest = (card.player for card in demo.results.children)
+    oldest.told = first
+    newest.told = other = next(emotion for emotion in EMOTIONS if emotion != second)
+    assert demo.clips["told"].to_list() == [first, other] == saved(demo)["told"].to_list()
+    assert "1 of 2 right, as you say." in demo.status.value and f"<td>{other}</td>" in demo.table.value
+    newest.told = ""
+    assert demo.clips["told"].to_list() == [first, ""] and "1 of 1 right" in demo.status.value
+    demo.add("bad.wav", b"")
+    demo.clear.click()
+    demo.clear.click()
+    assert demo.clips["told"].to_list() == [first, "", ""] and "1 of 1 right" in demo.status.value
+
+
+def test_only_an_emotion_can_be_told(demo):
+    demo.add("a.wav", HAPPY)
+    with pytest.raises(TraitError):
+        demo.results.children[0].player.told = "=HYPERLINK()"
+    assert demo.clips["told"].to_list() == [""]
+
+
+def places(words):
+    """Each key of a language, with the names in braces."""
+    return {
+        (part, key): sorted(name for _, name, *_ in Formatter().parse(text) if name)
+        for part, texts in words.items()
+        for key, text in texts.items()
+    }
+
+
+def test_both_languages_say_the_same():
+    english, german = WORDS["en"], dict(WORDS["de"])
+    german.pop("doubts")  # in English they are the library's, with numbers
+    assert places(english) == places(german) and all(text for part in german.values() for text in part.values())
+    same = {(part, key) for part in english for key in english[part] if english[part][key] == german[part][key]}
+    assert len(same) < 15, same  # words such as Live and Hz
+    assert set(EMOTIONS) < set(english["emotions"])
+
+
+@pytest.mark.parametrize("name", ["microphone", "player", "upload"])
+def test_a_script_has_no_words_of_its_own_and_none_is_missing(name):
+    text = (Path(widgets.__file__).parent / f"{name}.js").read_text()
+    used = set(re.findall(r"\bwords\.(\w+)", text)) | set(re.findall(r'get\("words"\)\.(\w+)', text))
+    assert used and used <= set(WORDS["en"][name])
+    assert re.findall(r'(?:textContent|say\()[ =:]*"[A-Za-z]{3,} ', text) == []
+
+
+def test_a_german_page_speaks_german(predictor, monkeypatch):
+    demo = build_demo(predictor, language="de")
+    demo.explanation.value = False
+    german = WORDS["de"]["emotions"]
+    assert "Noch keine Aufnahme." in demo.status.value and demo.clear.description == "Leeren"
+    assert demo.upload.words["choose"] == "Aufnahmen wählen" and "30 MB und 5 Minuten" in demo.upload.hint
+    label = demo.add("happy.wav", HAPPY).label
+    text = unescape(html(demo))
+    assert f"{german[label]}, zu 100\u00a0% sicher" in re.sub("<[^>]*>", "", text) and "2,1 s" in text
+    assert demo.clips["label"].to_list() == saved(demo)["label"].to_list() == [label]  # data stay as they are
+    demo.add("quiet.wav", encode(0.004 * synthesize("happy")[: SR // 2]))
+    assert "⚠ Zu leise: näher am Mikrofon" in html(demo.results) and "Too " not in html(demo)
+    assert "Zu kurz: " in demo.table.value
+    demo.add("bad.wav", b"")
+    assert 'unbrauchbar.</b> <span lang="en">' in html(demo.results)
+    monkeypatch.setenv("SERCORE_LANGUAGE", "de")
+    assert build_demo(predictor).clear.description == "Leeren"
+    with pytest.raises(ConfigError, match=r"Bad language 'fr': expected one of \['en', 'de'\]"):
+        build_demo(predictor, language="fr")
 
 
 def test_below_one_half_the_verdict_names_two(tmp_path):
@@ -270,22 +421,29 @@ def test_live_samples_that_are_none_are_refused(demo, samples, sr, message):
 
 def test_only_a_longer_recording_has_a_timeline_and_pauses_are_silence(demo):
     demo.add("short.wav", HAPPY)
-    assert "Emotion over time" not in html(demo.results)
+    assert demo.results.children[0].player.timeline == []
     pause = np.zeros(4 * SR, np.float32)
     demo.add("long.wav", encode(np.concatenate([VOICE, pause, VOICE])))
-    alt = re.search('alt="Emotion over time in long.wav: ([^"]+)"', html(demo.results)).group(1)
-    assert [span.split(" until ")[0] == "silence" for span in alt.split(", ")].count(True) == 1
+    player = demo.results.children[0].player
+    said = player.spoken.removeprefix("Emotion over time in long.wav: ")
+    labels = [span.split(" until ")[0] for span in said.split(", ")]
+    assert labels.count("silence") == 1 and labels == [label for *_, label in player.timeline]
+    starts, ends = zip(*((start, end) for start, end, _ in player.timeline), strict=True)
+    assert starts == (0, *ends[:-1]) and ends[-1] == pytest.approx(8, abs=0.01)
+    (first, last) = player.timeline[labels.index("silence")][:2]
+    assert 1.5 < first < 3.5 < last < 6.5
 
 
 def test_the_card_says_what_the_network_listened_to_unless_it_is_switched_off(predictor):
     demo = build_demo(predictor)
     label = demo.add("happy.wav", HAPPY).label
-    assert f"voice that spoke most for “{label}”" in html(demo.results.children[0])
     demo.explanation.value = False
     demo.add("again.wav", HAPPY)
-    assert "spoke most" not in html(demo.results.children[0])
-    with_it, without = (re.search(r'src="([^"]+)"', html(card)).group(1) for card in demo.results.children[::-1])
-    assert with_it != without
+    without, with_it = (card.player for card in demo.results.children)
+    assert without.shares == b"" and len(with_it.shares) == len(with_it.levels)
+    shares = np.frombuffer(with_it.shares, np.uint8)
+    assert shares.max() == 255 and (shares == 0).any()
+    assert f"voice that spoke most for “{label}”" in with_it.picture() and "spoke most" not in without.picture()
 
 
 def test_old_cards_close_and_stay_in_the_table(predictor, monkeypatch):
@@ -317,10 +475,9 @@ def test_a_closed_card_leaves_no_widget_behind(demo):
 
 
 @pytest.mark.slow
-def test_a_long_session_does_not_fill_the_memory(predictor, monkeypatch):
+def test_a_long_session_does_not_fill_the_memory(predictor):
     demo = build_demo(predictor, max_clips=3)
     demo.explanation.value = False
-    monkeypatch.setattr(widgets, "_picture", lambda *_: "")  # matplotlib's own caches are not in question
     assert growth(lambda turn: demo.add(f"{turn}.wav", HAPPY), 8, 24) < 10_000  # its row in the table
 
 
@@ -388,7 +545,7 @@ def unlike(predict):
 
 def test_all_of_a_queue_is_answered_before_anything_is_explained(predictor, monkeypatch):
     demo, said = build_demo(predictor), []
-    monkeypatch.setattr(demo, "_explain", lambda *of: said.append((len(demo.clips), of[1])))
+    monkeypatch.setattr(Player, "explain", lambda player: said.append((len(demo.clips), player.about["name"])))
     for waiting in (1, 0):
         message = {"name": f"{waiting}.wav", "size": len(HAPPY), "offset": 0, "waiting": waiting}
         demo.upload._handle_custom_msg(message, [HAPPY])
@@ -464,4 +621,9 @@ def test_a_snapshot_shows_the_cards_without_a_kernel(demo):
     html = demo.snapshot()
     assert "&lt;b&gt;a.wav" in html and "<b>a.wav" not in html
     assert html.count("<img ") == 1 and "<audio" not in html
+    png = base64.b64decode(re.search(r'src="data:image/png;base64,([^"]+)"', html).group(1))
+    assert png.startswith(b"\x89PNG")
+    assert 'alt="Waveform and log-mel spectrogram of &lt;b&gt;a.wav"' in html
     assert "1 recording." in html
+    demo.add("long.wav", encode(np.tile(VOICE, 3)))
+    assert 'alt="Emotion over time in long.wav: ' in demo.snapshot()

@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -35,10 +36,12 @@ from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFile
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
-TITLE = "Which emotion is in the voice?"
 COPIES = sys.platform == "linux"  # elsewhere every session is a process of its own: slower to come, heavier
 HERE = Path(__file__).resolve().parent
 NOTEBOOK = HERE.parent / "06_inference_demo.ipynb"
+#: What the server says itself, by language.
+WORDS = json.loads((HERE.parents[1] / "sercore" / "words.json").read_text(encoding="utf-8"))
+WORDS = {language: parts["server"] for language, parts in WORDS.items()}
 #: Largest message of a browser [bytes]; Tornado closes the connection of a larger one. The demo sends parts of 4 MB.
 MAX_MESSAGE = 64 * 2**20
 #: What a page may ask of its kernel: to talk to the widgets that are there. No code, no completion, no inspection.
@@ -65,20 +68,25 @@ class Copies:
         self._process = None
         self._lock = threading.Lock()
 
-    def start(self):
+    def spawn(self):
+        """Start the process; it loads for some seconds."""
         pipe = subprocess.PIPE
         command = [sys.executable, HERE / "sessions.py"]
         self._process = subprocess.Popen(command, env=self._env, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         # Sessions may write to no file, and our stderr can be one: it is copied here, line by line.
         threading.Thread(target=self._copy_log, args=(self._process,), daemon=True).start()
+
+    def wait(self):
+        """Wait until it has loaded."""
         if self._process.stdout.readline() != "ready\n":
             raise RuntimeError(f"{HERE / 'sessions.py'} did not start: expected 'ready'. Its messages are above.")
 
     def copy(self, **request):
         """Start a session; give its process."""
         with self._lock:
-            if self._process is None or self._process.poll() is not None:
-                self.start()
+            if self._process.poll() is not None:
+                self.spawn()
+                self.wait()
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
             return Copy(int(self._process.stdout.readline()))
@@ -120,8 +128,9 @@ class Copy:
 
 
 copies = Copies()
-#: Whose page is being made.
+#: Whose page is being made, and in which language.
 visitor = contextvars.ContextVar("visitor", default="127.0.0.1")
+spoken = contextvars.ContextVar("spoken", default="en")
 LOCAL = ("127.0.0.1", "::1")
 
 
@@ -159,6 +168,7 @@ class Sessions(AsyncMappingKernelManager):
         if crowded or len(self) + self._starting >= self.max_sessions:
             raise HTTPError(503)
         self._starting += 1
+        options["env"] = options.get("env", os.environ) | {"SERCORE_LANGUAGE": spoken.get()}
         try:
             kernel_id = await super().start_kernel(**options)
             self._addresses[kernel_id] = address
@@ -223,11 +233,24 @@ class Page(TornadoVoilaHandler):
             raise HTTPError(403, f"Bad host {host!r}: expected one of {known} (option App.hosts).")
         return super().prepare()
 
+    @property
+    def language(self):
+        """The one that the address asks for (?lang=de), or the first of the browser's that is known."""
+        accepted = self.request.headers.get("Accept-Language", "").split(",")
+        asked = [self.get_query_argument("lang", ""), *accepted]  # browsers list them by preference
+        languages = [re.split("[-;]", word.strip())[0].lower() for word in asked]
+        return next((language for language in languages if language in WORDS), "en")
+
+    @property
+    def template_namespace(self):
+        return super().template_namespace | {"words": WORDS[self.language]}
+
     def head(self):
         self.set_header("Content-Type", "text/html; charset=utf-8")
 
     async def get(self):
         visitor.set(self.request.remote_ip)
+        spoken.set(self.language)
         self.xsrf_token  # noqa: B018 - sets the cookie, without which a page that closes cannot end its session
         await super().get()
 
@@ -238,7 +261,8 @@ def keep_page_cells(_, notebook, cwd):
     if not notebook.cells:
         name = Path(App.instance().notebook_path).name
         raise HTTPError(500, f"No cell of {name} has the tag 'page': expected the cell that shows the demo.")
-    notebook.metadata["title"] = TITLE
+    notebook.metadata["words"] = WORDS[spoken.get()]
+    notebook.metadata["title"] = notebook.metadata["words"]["title"]
     return notebook
 
 
@@ -286,6 +310,8 @@ class App(Voila):
             factory.provisioners["copy"] = EntryPoint("copy", f"{__name__}:CopyProvisioner", factory.GROUP_NAME)
         self.update_config(config)
         super().initialize(argv)
+        if COPIES:
+            copies.spawn()
 
     def setup_template_dirs(self):
         super().setup_template_dirs()
@@ -302,6 +328,8 @@ class App(Voila):
 
     def init_settings(self):
         settings = super().init_settings()
+        for environment in ("voila_jinja2_env", "jinja2_env"):
+            settings[environment].globals["words"] = WORDS[spoken.get()]
         self.kernel_manager.allowed_message_types = ALLOWED
         return settings
 
@@ -319,12 +347,12 @@ class App(Voila):
                 f"Port {self.port} is taken, perhaps by this page itself. Choose another: make app OPTIONS=--port=8867"
             )
         print(
-            f"Starting; about half a minute. Then: http://localhost:{self.port}{self.base_url}",
+            f"Starting; about ten seconds. Then: http://localhost:{self.port}{self.base_url}",
             file=sys.stderr,
             flush=True,
         )
         if COPIES:
-            copies.start()
+            copies.wait()
         # Nobody has to send us more than a few bytes, other than through a websocket.
         self.app.listen = partial(self.app.listen, max_body_size=2**16)
         super().listen()

@@ -7,7 +7,6 @@ at once. `serve.py` runs this file and writes a line of JSON for each session; t
 
 import ctypes
 import gc
-import io
 import json
 import os
 import resource
@@ -20,20 +19,19 @@ PR_SET_PDEATHSIG = 1
 
 def warm_up():
     """Load, and use once, whatever an answer needs; leave no widget behind for a visitor to find."""
+    import captum.attr  # noqa: F401 - what an explanation needs; to compute one here would take longer than all the rest
     import ipykernel.kernelapp  # noqa: F401
-    import soundfile as sf
     import torch
     from ipywidgets.widgets.widget import _instances
 
-    from sercore.corpora.synthetic import SR, synthesize
     from sercore.widgets import build_demo
 
     torch.set_num_threads(1)  # threads do not survive a copy
     tempfile.gettempdir()  # finds the folder by writing there, which sessions may not
-    file = io.BytesIO()
-    sf.write(file, synthesize("happy"), SR, format="WAV")
     before = set(_instances)
-    build_demo().add("warm-up.wav", file.getvalue())
+    demo = build_demo()
+    demo.explanation.value = False
+    demo.try_example("happy")
     for name in set(_instances) - before:  # all but the layouts that a module shares
         if name in _instances:
             _instances[name].close()

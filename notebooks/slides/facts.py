@@ -30,7 +30,7 @@ from sercore.evaluate import (
 from sercore.labels import EMOTIONS
 from sercore.models import build_model, count_parameters, load_checkpoint
 from sercore.predict import VARIANTS
-from sercore.records import read_answers, read_scores, read_table
+from sercore.records import read, read_answers, read_scores, read_table
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (ROOT / "README.md", ROOT / "sercore" / "pretrained" / "README.md", ROOT / "data" / "README.md")
@@ -85,6 +85,7 @@ def facts(results_dir: str | Path | None = None) -> dict:
         _same_corpora,
         _whisper,
         _deletion,
+        _speed,
     ):
         try:
             known |= part(clips, results)
@@ -355,6 +356,24 @@ def _same_corpora(clips, results):
     return known
 
 
+def _imagenet(clips, results):
+    """Lay out a network of ImageNet's, fine-tuned and from scratch, beside one of ours on the same folds."""
+
+    def by_fold(**where):
+        return read_scores(clips, results_dir=results, n_members=1, **where).groupby("fold")["uar"].mean()
+
+    tuned, scratch = (by_fold(model="efficientnet_lite0", pretrained=way) for way in (True, False))
+    ours = by_fold(model="cnn", recipe="warped")
+    return {
+        "imagenet": tuned.mean(),
+        "imagenet_folds": len(tuned),
+        "imagenet_ours": ours[tuned.index].mean(),
+        "imagenet_scratch": scratch.mean(),
+        "imagenet_scratch_folds": len(scratch),
+        "imagenet_scratch_tuned": tuned[scratch.index].mean(),
+    }
+
+
 def _whisper(clips, results):
     """Lay out what heads over Whisper's layers reach: on RAVDESS alone, among four corpora, and on one left out."""
     known, head = {}, {"model": "whisper_head", "recipe": "standard"}
@@ -380,6 +399,11 @@ def _whisper(clips, results):
             known |= {f"without_{name}_min": singles.min()[name] for name in ALL_TITLES}
             known |= {f"without_{name}_max": singles.max()[name] for name in ALL_TITLES}
         known |= scored
+    where = {"protocol": "leave_one_corpus_out", "model": "cnn", "recipe": "small", "n_members": 1}
+    scored, known["small_corpora"] = _by_corpus(
+        "small", *_joined_answers(results, HEARD, **where), ALL_TITLES, left_out=True
+    )
+    known |= scored | _imagenet(clips, results)
     path = VARIANTS["any_voice"]
     n_numbers = sum(value.numel() for value in load_checkpoint(path)[0].state_dict().values())
     known |= {"whisper_mb": path.stat().st_size / 1e6, "whisper_millions": n_numbers / 1e6}
@@ -405,6 +429,24 @@ def fill(text: str, facts: dict) -> str:
         raise ConfigError(f"Bad marks {sorted(unknown)}: expected names of recorded facts, as `facts` gives them.")
     text = NUMBER.sub(lambda mark: f"{mark[0].split('-->')[0]}-->{shown(facts[mark[1]], mark[2])}<!--/-->", text)
     return TABLE.sub(lambda mark: f"<!--table {mark[1]}-->\n\n{_rows(facts[mark[1]])}\n\n<!--/table-->", text)
+
+
+def _speed(clips, results):
+    """What things cost, and what a million hours of speech in clips of three seconds would; a core's hour for 0.04 dollars."""
+    if not (path := results / "speed.csv").is_file():
+        raise ConfigError("run `python tests/benchmarks/benchmark.py --record`.")
+    table = read(path, keys=("what",))
+    costs = dict(zip(table["what"], table["ours"], strict=True))
+    shown = table[["what", "ours", "baseline", "theirs", "ratio"]].rename(
+        columns={"ours": "sercore", "theirs": "it has"}
+    )
+    known = {"speed": shown.round({"sercore": 2, "it has": 2, "ratio": 2}), "speed_on": table["processor"].iloc[0]}
+    known |= {"speed_commit": table["commit"].iloc[0], "speed_threads": int(table["threads"].iloc[0])}
+    n_clips = 1e6 * 3600 / 3
+    for name in VARIANTS:
+        core_s = known["speed_threads"] * costs[f"one answer from a file, `{name}`, ms"] / 1000
+        known |= {f"{name}_core_hours": n_clips * core_s / 3600, f"{name}_dollars": 0.04 * n_clips * core_s / 3600}
+    return known
 
 
 def _rows(table):

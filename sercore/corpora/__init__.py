@@ -11,7 +11,8 @@ from sercore import settings
 from sercore.corpora import crema_d, emodb, nemo, own, ravdess, savee, synthetic, tess
 from sercore.corpora.corpus import COLUMNS, Corpus, clip_table
 from sercore.decoder import find_audio, left_out
-from sercore.errors import ConfigError, CorpusError
+from sercore.errors import ConfigError, CorpusError, readable
+from sercore.labels import EMOTIONS
 
 __all__ = ["COLUMNS", "CORPORA", "Corpus", "corpus_of", "load_corpora", "load_corpus", "skipped_files"]
 
@@ -61,10 +62,7 @@ def load_corpus(name: str, root: str | Path | None = None) -> pd.DataFrame:
     """
     corpus = corpus_of(name)
     root = _root(corpus, root)
-    if corpus is own.CORPUS:
-        (rows, skipped, others), dropped = own.read(root), []
-    else:
-        rows, skipped, dropped, others = _read(corpus, root)
+    rows, skipped, dropped, others = own.read(root) if corpus is own.CORPUS else _read(corpus, root)
     why = _why_skipped(skipped, root)
     if skipped:
         logger.warning("%s: skipped %d of %d files%s", root, len(skipped), len(skipped) + len(rows), why)
@@ -76,25 +74,21 @@ def load_corpus(name: str, root: str | Path | None = None) -> pd.DataFrame:
             f"No {name} clip in {root}: expected {_expected(corpus, root)}; {len(skipped)} files were skipped{why or '.'}"
         )
     clips = clip_table(rows)
-    if corpus is own.CORPUS and (clips["speaker"] == f"own-{own.UNKNOWN}").any():
-        logger.warning("%s: nothing says who speaks in some clips; all of them count as one speaker", root)
     if dropped:
-        logger.info("%s: %d clips of an emotion that is none of our eight were left out", name, len(dropped))
+        logger.info("%s: %d clips of an emotion that is none of %d were left out", name, len(dropped), len(EMOTIONS))
     clips.attrs["skipped"], clips.attrs["dropped"] = skipped, dropped
     return clips
 
 
-def load_corpora(names: list[str], *, roots: dict[str, str | Path] | None = None) -> pd.DataFrame:
-    """Read several corpora, keys of `CORPORA`, into one clip table; `roots` has the folders of those that lie elsewhere.
+def load_corpora(names: list[str]) -> pd.DataFrame:
+    """Read several corpora, keys of `CORPORA`, from the data folder into one clip table.
 
     >>> load_corpora(["ravdess", "emodb"]).groupby("corpus")["speaker"].nunique()
     """
-    names, roots = [names] if isinstance(names, str) else list(names), dict(roots or {})
+    names = [names] if isinstance(names, str) else list(names)
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"Bad corpora {names}: expected at least one of {sorted(CORPORA)}, each once.")
-    if unknown := set(roots) - set(names):
-        raise ConfigError(f"Bad roots {sorted(unknown)}: expected folders of some of {names}.")
-    tables = [load_corpus(name, roots.get(name)) for name in names]
+    tables = [load_corpus(name) for name in names]
     clips = pd.concat(tables, ignore_index=True)
     clips.attrs = {key: [entry for table in tables for entry in table.attrs[key]] for key in ("skipped", "dropped")}
     return clips
@@ -116,13 +110,14 @@ def _read(corpus, root):
             seen[place] = path
             if path.stem in corpus.broken:
                 raise CorpusError(f"Broken clip {path.name}: {corpus.broken[path.stem]}.")
+            row = corpus.row(path, place, fields)
         except CorpusError as error:
-            skipped.append({"path": str(path), "reason": str(error)})
+            skipped.append({"path": readable(path), "reason": readable(error)})
             continue
-        if fields["emotion"] is None:
-            dropped.append(str(path))
+        if row["emotion"] in EMOTIONS:  # not None, either
+            rows.append(row)
         else:
-            rows.append(corpus.row(path, place, fields))
+            dropped.append(str(path))
     return rows, skipped, dropped, others
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sercore.errors import CorpusError
+from sercore.errors import CorpusError, readable
 
 COLUMNS = (
     "path", "clip", "corpus", "speaker", "sex", "emotion", "intensity", "statement", "repetition", "vocal_channel",
@@ -43,10 +43,12 @@ class Corpus:
     #: Vocal channel -> the official file stems.
     expected_files: Callable[..., list[str]] | None = None
     #: Path and its fields -> the official place without suffix, whatever the folder on disk. Or `CorpusError`.
-    official_path: Callable[[Path, dict], str] | None = None
+    official_path: Callable[[Path, dict], str] = lambda path, fields: path.stem
 
     def row(self, path: str | Path, place: str, fields: dict) -> dict:
-        """Make a row of the clip table; speaker and clip carry the corpus."""
+        """Make a row of the clip table; speaker and clip carry the corpus. `CorpusError` if a name is not UTF-8."""
+        if readable(path) != str(path):
+            raise CorpusError(f"Bad name '{readable(path)}': expected UTF-8, as tables do; rename it.")
         row = {"path": str(path), "clip": f"{self.name}/{place}", "corpus": self.name, "vocal_channel": "speech"}
         people = fields.get("people") or self.people or self.name
         return {**row, **fields, "speaker": f"{people}-{fields['speaker']}"}

@@ -47,5 +47,4 @@ CORPUS = Corpus(
     by_hand="get download.zip from http://emodb.bilderbar.info/download/download.zip and put it",
     # The home publishes neither size nor checksum: the zip's own sums are checked, the clips counted and decoded.
     archives={"download.zip": (None, None)},
-    official_path=lambda path, fields: path.stem,
 )

@@ -40,5 +40,4 @@ CORPUS = Corpus(
     by_hand=f"clone {URL} and put samples/",
     # GitHub packs it anew for each download, so there is neither size nor checksum: the zip's own sums are checked.
     archives={"main.zip": (None, None)},
-    official_path=lambda path, fields: path.stem,
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from sercore.corpora import crema_d, emodb, nemo, ravdess, tess
 from sercore.corpora.corpus import Corpus
 from sercore.decoder import find_audio
-from sercore.errors import CorpusError
+from sercore.errors import CorpusError, readable
 from sercore.labels import EMOTIONS
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,8 @@ WORDS = {
     "disgust": "disgusted",
     "surprised": "surprise, suprise, suprised, ps, pleasant surprise, pleasant surprised, pleasantly surprised",
 }
-_LABELS = {word: label for label, words in WORDS.items() for word in (label, *words.split(", "))}
+_LABELS = {word: label for label, words in WORDS.items() if label in EMOTIONS for word in words.split(", ")}
+_LABELS |= {label: label for label in EMOTIONS}
 #: Folders named by these words, numbered or not, are no people.
 PLACES = frozenset(
     "train training val valid validation dev development eval evaluation test testing fold folds split splits set part "
@@ -50,8 +51,8 @@ def emotion_of(word: str) -> str | None:
     return _LABELS.get(re.sub(r"[\W_]+", " ", word.casefold()).strip())
 
 
-def read(root: Path) -> tuple[list[dict], list[dict], list[Path]]:
-    """Read a folder or a CSV file: rows of the clip table, what is skipped and why, and the other files.
+def read(root: Path) -> tuple[list[dict], list[dict], list[str], list[Path]]:
+    """Read a folder or a CSV file: rows of the clip table, what is skipped and why, dropped (nothing), the other files.
 
     A recording counts once, by whatever path and in whatever copy: it must not become two people or two emotions.
     """
@@ -67,16 +68,18 @@ def read(root: Path) -> tuple[list[dict], list[dict], list[Path]]:
             before = seen.setdefault(_identity(path, sizes), (path, where, fields))
             if before[0] is not path:
                 raise CorpusError(_again(where, fields, *before))
+            rows.append(CORPUS.row(path, place(path, root), fields))
         except CorpusError as error:
-            skipped.append({"path": str(path), "reason": str(error)})
+            skipped.append({"path": readable(path), "reason": readable(error)})
             continue
-        rows.append(CORPUS.row(path, place(path, root), fields))
         if path not in known and fields["speaker"] != UNKNOWN:
             people[fields["speaker"]] += 1
     if root.is_dir() and (named := [f"{name} ({n})" for name, n in people.most_common()]):
         advice = "Where these are no people, list the clips in a CSV file"
         logger.warning("%s: speakers taken from the names of folders: %s. %s.", root, first_of(named), advice)
-    return rows, skipped, others
+    if any(row["speaker"] == f"own-{UNKNOWN}" for row in rows):
+        logger.warning("%s: nothing says who speaks in some clips; all of them count as one speaker", root)
+    return rows, skipped, [], others
 
 
 def place(path: Path, root: Path) -> str:

@@ -8,19 +8,19 @@ import pandas as pd
 
 from sercore.corpora.corpus import Corpus, clip_table, read_name
 from sercore.errors import CorpusError
-from sercore.labels import EMOTIONS
+from sercore.labels import EIGHT
 
 #: What the codes say, in the order of the name.
 _CODES = {
     "modality": {"01": "full-AV", "02": "video-only", "03": "audio-only"},
     "vocal_channel": {"01": "speech", "02": "song"},
-    "emotion": {f"{k:02d}": emotion for k, emotion in enumerate(EMOTIONS, start=1)},
+    "emotion": {f"{k:02d}": emotion for k, emotion in enumerate(EIGHT, start=1)},
     "intensity": {"01": "normal", "02": "strong"},
     "statement": {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"},
     "repetition": {"01": 1, "02": 2},
     "actor": {f"{k:02d}": k for k in range(1, 25)},
 }
-_SONG_EMOTIONS = EMOTIONS[:6]
+_SONG_EMOTIONS = EIGHT[:6]
 _NO_SONG_ACTOR = 18
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from sercore.errors import ConfigError
 from sercore.features import FeatureConfig
-from sercore.labels import EMOTIONS
+from sercore.labels import EIGHT, EMOTIONS
 from sercore.models.build import all_options, build_model
 from sercore.outliers import Outliers
 from sercore.settings import write_atomic
@@ -103,7 +103,9 @@ def _checksum(metadata, tensors):
 def _rebuild(metadata, tensors):
     """Check all that the file claims, then build the network; no memory is given to more than its tensors."""
     if metadata["emotions"] != list(EMOTIONS):
-        raise ConfigError(f"its emotions are {metadata['emotions']}, expected {list(EMOTIONS)}.")
+        named = ",".join(map(str, metadata["emotions"]))
+        how = f"set SERCORE_EMOTIONS={named}" if metadata["emotions"] != list(EIGHT) else "unset SERCORE_EMOTIONS"
+        raise ConfigError(f"its emotions are {named}, expected {','.join(EMOTIONS)}; {how}.")
     if not _above_zero(metadata["temperature"]):
         raise ConfigError(f"its temperature is {metadata['temperature']!r}, expected a number above 0.")
     if broken := [key for key, value in tensors.items() if not value.isfinite().all()]:

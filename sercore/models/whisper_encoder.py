@@ -66,7 +66,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv1d(n_mels, WIDTH, 3, padding=1)
         self.conv2 = nn.Conv1d(WIDTH, WIDTH, 3, stride=2, padding=1)
-        self.embed_positions = nn.Embedding(POSITIONS, WIDTH)
+        # Zeros until weights are loaded: drawing at random on the device "meta" would load torch._dynamo, 2 s and 120 MB.
+        self.embed_positions = nn.Embedding.from_pretrained(torch.zeros(POSITIONS, WIDTH))
         self.layers = nn.ModuleList(EncoderLayer() for _ in range(layers))
         self.requires_grad_(False)
 

@@ -1,11 +1,11 @@
 """Visit the web page without a browser, over and over, and print what it costs.
 
-    python tests/benchmarks/soak.py                                            half an hour on two busy cores
-    python tests/benchmarks/soak.py --uploads 50 --sessions 10 --together 20   a few minutes
+    python tests/benchmarks/soak.py --record                                     an hour on two cores
+    python tests/benchmarks/soak.py --uploads 50 --sessions 10 --strays 50       a few minutes
 
-Uploads: so many recordings in one session, one after the other. Sessions: so many visitors in sequence. Together: so
-many at once, each of whom uploads one recording. Memory is proportional set size (Pss): pages shared by several
-processes are counted once.
+Together: so many visitors at once, each of whom uploads one recording. Strays: so many requests for the page by crawlers
+while a visitor works. Sessions: so many visitors in sequence. Uploads: so many recordings in one session. Memory is
+proportional set size (Pss): pages shared by several processes are counted once.
 """
 
 import argparse
@@ -26,12 +26,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import soundfile as sf
 from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1, serialize_msg_to_ws_v1
 from websocket import ABNF, WebSocketException, WebSocketTimeoutException, create_connection
 
+from sercore import settings
 from sercore.corpora.synthetic import synthesize
+from sercore.records import record
+from sercore.train import processor
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOCOL = "v1.kernel.websocket.jupyter.org"
@@ -67,9 +71,9 @@ def serve(folder, *options, **environment):
 class Visitor:
     """One session: opens the page, finds its widgets, uploads, closes."""
 
-    def __init__(self, address):
+    def __init__(self, address, query=""):
         self.address = address
-        request = urllib.request.urlopen(address, timeout=ANSWER_S)
+        request = urllib.request.urlopen(address + query, timeout=ANSWER_S)
         self.html = request.read().decode()
         self.cookies = "; ".join(cookie.split(";")[0] for cookie in request.headers.get_all("Set-Cookie", ()))
         self.kernel = re.search(r'"kernelId": "([^"]+)"', self.html).group(1)
@@ -119,7 +123,7 @@ class Visitor:
 
     def upload(self, name, content):
         """Upload as the drop zone does; give the HTML of the verdict or of the complaint, and the seconds it took."""
-        model = next(name for name, state in self.states.items() if "Choose recordings" in state.get("_esm", ""))
+        model = next(name for name, state in self.states.items() if "choose" in state.get("words", {}))
         start = time.monotonic()
         data = {"method": "custom", "content": {"name": name, "size": len(content), "offset": 0}}
         self.send("comm_msg", {"comm_id": model, "data": data}, buffers=[content])
@@ -201,28 +205,58 @@ def soak_together(address, process, n):
     return opened_s, [took_s for _, took_s in answers], whole, each
 
 
+def soak_strays(address, process, n):
+    """Let crawlers ask for the page n times while a visitor works; give the seconds of the visitor's answers, and memory."""
+    visitor, content, seconds, memory = Visitor(address), recording(), [], [memory_mb(process)[0]]
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(_stray, address) for _ in range(n)]
+        while not all(one.done() for one in asked):
+            seconds.append(visitor.upload(f"{len(seconds)}.wav", content)[1])
+    memory.append(memory_mb(process)[0])
+    visitor.close()
+    n_full = sum(one.result() == 503 for one in asked)
+    time.sleep(45)  # a session that no page meets ends after 30 s
+    Visitor(address).close()
+    print(f"{n_full} of {n} stray requests met a full house; after 45 s a visitor came in")
+    return seconds, memory
+
+
+def _stray(address):
+    try:
+        with urllib.request.urlopen(address, timeout=ANSWER_S) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--uploads", type=int, default=1000)
-    parser.add_argument("--sessions", type=int, default=200)
     parser.add_argument("--together", type=int, default=20)
-    wanted = parser.parse_args()
-    print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    parser.add_argument("--strays", type=int, default=500)
+    parser.add_argument("--sessions", type=int, default=200)
+    parser.add_argument("--uploads", type=int, default=1000)
+    parser.add_argument("--record", action="store_true", help="write the rows to data/results/load.csv")
+    wanted, rows = parser.parse_args(), []
     with tempfile.TemporaryDirectory() as folder:
         with serve(Path(folder), f"--Sessions.max_sessions={wanted.together + 1}") as (address, process):
-            print(f"before: {memory_mb(process)[0]:.0f} MB")
             if wanted.together:
                 opened_s, answers, whole, each = soak_together(address, process, wanted.together)
-                print(f"{wanted.together} at once: widgets after {opened_s:.1f} s, answers after {_spread(answers)}")
-                print(f"  memory {whole:.0f} MB, {each:.0f} MB a session")
-            for name, soak, n in (
-                ("sessions", soak_sessions, wanted.sessions),
-                ("uploads", soak_uploads, wanted.uploads),
+                rows.append(["at once: until the page is there", wanted.together, opened_s, opened_s, whole, whole])
+                rows.append(["at once: an answer", wanted.together, np.median(answers), max(answers), each, each])
+            for what, soak, n in (
+                ("stray requests, an answer meanwhile", soak_strays, wanted.strays),
+                ("sessions, one after the other: until the page is there", soak_sessions, wanted.sessions),
+                ("recordings in one session, an answer", soak_uploads, wanted.uploads),
             ):
                 if n:
                     seconds, memory = soak(address, process, n)
-                    print(f"{n} {name}: {_spread(seconds)}; load {os.getloadavg()[0]:.1f}")
-                    print(f"  memory {', '.join(f'{mb:.0f}' for mb in memory)} MB")
+                    print(f"{n} {what}: memory {', '.join(f'{mb:.0f}' for mb in memory)} MB", flush=True)
+                    rows.append([what, n, np.median(seconds), max(seconds), memory[0], memory[-1]])
+    table = pd.DataFrame(rows, columns=["what", "n", "median_s", "longest_s", "first_mb", "last_mb"]).round(3)
+    table = table.assign(processor=processor(), load=round(os.getloadavg()[0], 1), commit=settings.commit())
+    print(table.iloc[:, :6].to_string(index=False))
+    if wanted.record:
+        record(settings.results_dir() / "load.csv", table, keys=("what",))
 
 
 def _rest(process):
@@ -231,10 +265,6 @@ def _rest(process):
     while (now := sum(sum(p.cpu_times()[:2]) for p in process.children(recursive=True))) - before > 0.05:
         before = now
         time.sleep(1)
-
-
-def _spread(seconds):
-    return f"{np.median(seconds):.2f} s in the median, {max(seconds):.2f} s at most"
 
 
 def _listens(port):

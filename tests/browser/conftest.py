@@ -130,6 +130,25 @@ def chromium(clip, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def axe():
+    """Give a function that lists what axe-core finds wrong for people who see or move otherwise, below `part`."""
+    script = ROOT / "build" / "axe" / "axe.min.js"
+    if not script.exists():
+        pytest.skip("no axe-core: `make browser-tools` fetches it from npm")
+
+    def look(window, part):
+        window.add_script_tag(path=script)
+        found = window.evaluate("async part => (await axe.run(part)).violations", part)
+        return [
+            f"{finding['id']}: {node['html'][:200]} {node['failureSummary']}"
+            for finding in found
+            for node in finding["nodes"]
+        ]
+
+    return look
+
+
+@pytest.fixture(scope="module")
 def browser(chromium):
     with contextlib.closing(chromium()) as browser:
         yield browser

@@ -1,5 +1,6 @@
 """What a visitor meets, in JupyterLab with the shipped settings and on the web page, in a real Chromium."""
 
+import contextlib
 import csv
 import io
 import time
@@ -7,6 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from browser.conftest import ANSWER_MS, ROOT, SR, wav
@@ -69,6 +71,189 @@ def m4a(y):
     return file.getvalue()
 
 
+def n_colors(canvas):
+    """Count the colours of what a canvas shows."""
+    return canvas.evaluate("""canvas => {
+        const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        return new Set(new Uint32Array(data.buffer)).size;
+    }""")
+
+
+def drag(window, canvas, start, end):
+    """Draw the pointer over a canvas, between shares of its width."""
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    y = box["y"] + box["height"] / 2
+    window.mouse.move(box["x"] + start * box["width"], y)
+    window.mouse.down()
+    window.mouse.move(box["x"] + end * box["width"], y, steps=4)
+    window.mouse.up()
+
+
+def position(canvas):
+    return float(canvas.get_attribute("aria-valuenow"))
+
+
+def example(window, emotion="angry"):
+    window.locator(".ser-examples").get_by_role("button", name=emotion).click()
+    shown = card(window, f"example-{emotion}.flac")
+    shown.locator("canvas").wait_for()
+    return shown, shown.locator("canvas")
+
+
+def test_the_playhead_runs_with_the_sound_and_a_click_seeks(window, place):
+    shown, canvas = example(window)
+    before = canvas.screenshot()
+    play = shown.get_by_role("button", name="Play")
+    play.click()
+    sound = shown.locator("audio").element_handle()
+    window.wait_for_function("audio => audio.currentTime > 0.1", arg=sound)  # a busy machine starts it late
+    shown.get_by_role("button", name="Pause").click()
+    reached = position(canvas)
+    assert reached > 0 and canvas.screenshot() != before
+    assert shown.locator("audio").evaluate("audio => audio.currentTime") == pytest.approx(reached, abs=0.2)
+    box, duration = canvas.bounding_box(), float(canvas.get_attribute("aria-valuemax"))
+    canvas.click(position={"x": 46 + (box["width"] - 46) / 2, "y": 100})
+    assert position(canvas) == pytest.approx(duration / 2, abs=0.1)
+    assert shown.locator("audio").evaluate("audio => audio.currentTime") == pytest.approx(duration / 2, abs=0.1)
+    assert shown.get_by_role("button", name="Ask about this part").is_disabled()
+
+
+def test_a_part_is_chosen_by_dragging_played_alone_and_answered(window, place):
+    shown, canvas = example(window)
+    drag(window, canvas, 0.4, 0.7)
+    start = position(canvas)
+    chosen = canvas.get_attribute("aria-valuetext")
+    assert "chosen from" in chosen
+    end = float(chosen.split(" to ")[1])
+    shown.get_by_role("button", name="Ask about this part").click()
+    said = shown.locator(".ser-part")
+    said.locator(".ser-verdict").wait_for()
+    assert f"From {start} to {end} s alone" in said.inner_text()
+    assert shown.locator(".ser-verdict").count() == 2
+    verdict, bars = said.locator(".ser-verdict").bounding_box(), shown.locator(".ser-bars").bounding_box()
+    assert shown.locator(".ser-verdict").first.bounding_box()["y"] < verdict["y"] < bars["y"]
+    screenshot(window, f"{place}_part")
+    shown.get_by_role("button", name="Play").click()
+    shown.get_by_role("button", name="Play").wait_for()  # it stops at the end of the part, and goes back
+    assert position(canvas) == start
+    drag(window, canvas, 0.4, 0.42)
+    shown.get_by_role("button", name="Ask about this part").click()
+    said.filter(has_text="Too short a part").wait_for()
+
+
+def test_the_keyboard_alone_plays_seeks_chooses_and_asks(window, place):
+    shown, canvas = example(window)
+    canvas.focus()
+    window.keyboard.press("Tab")
+    window.keyboard.press("Shift+Tab")
+    assert (
+        canvas.evaluate("canvas => document.activeElement === canvas && getComputedStyle(canvas).outlineWidth") == "3px"
+    )
+    for _ in range(20):
+        window.keyboard.press("ArrowRight")
+    moved = position(canvas)
+    assert moved > 0.9
+    window.keyboard.press("Home")
+    assert position(canvas) == 0
+    window.keyboard.press("End")
+    assert position(canvas) == pytest.approx(float(canvas.get_attribute("aria-valuemax")), abs=0.1)
+    window.keyboard.press("Home")
+    window.keyboard.press("Space")
+    shown.get_by_role("button", name="Pause").wait_for()
+    window.keyboard.press("Enter")
+    shown.get_by_role("button", name="Play").wait_for()
+    window.keyboard.press("Home")
+    for _ in range(24):
+        window.keyboard.press("Shift+ArrowRight")
+    assert "chosen from 0.0 to 1.7" in canvas.get_attribute("aria-valuetext")
+    window.keyboard.press("Tab")
+    window.keyboard.press("Tab")
+    assert window.evaluate("document.activeElement.textContent") == "Ask about this part"
+    window.keyboard.press("Enter")
+    shown.locator(".ser-part .ser-verdict").wait_for()
+    canvas.focus()
+    window.keyboard.press("Escape")
+    assert shown.get_by_role("button", name="Ask about this part").is_disabled()
+
+
+def test_what_it_listened_to_is_a_layer_that_can_be_switched(window, place):
+    shown, canvas = example(window)
+    layer = shown.get_by_role("checkbox", name="Show what it listened to")
+    layer.wait_for()  # it comes after the answer
+    assert not layer.is_checked() and not shown.get_by_text("Outlined:").is_visible()
+    plain = canvas.evaluate("canvas => canvas.toDataURL()")
+    layer.check()
+    assert canvas.evaluate("canvas => canvas.toDataURL()") != plain
+    assert "spoke most for" in shown.get_by_text("Outlined:").inner_text()
+    screenshot(window, f"{place}_layer")
+    layer.uncheck()
+    assert canvas.evaluate("canvas => canvas.toDataURL()") == plain
+
+
+def test_a_long_recording_has_its_timeline_under_the_playhead(window, place, clip):
+    y = np.concatenate([clip, np.zeros(3 * SR, np.float32), clip])
+    upload(window, ("long.wav", wav(y)))
+    shown = card(window, "long.wav")
+    legend = shown.locator(".ser-legend")
+    legend.wait_for()
+    assert "silence until" in legend.get_attribute("aria-label") and "silence" in legend.inner_text()
+    canvas = shown.locator("canvas")
+    middle = (len(clip) / SR + 1.5) / (len(y) / SR)
+    box = canvas.bounding_box()
+    canvas.click(position={"x": 46 + (box["width"] - 46) * middle, "y": 100})
+    assert canvas.get_attribute("aria-valuetext").endswith(", silence")
+
+
+def test_what_a_visitor_says_is_counted(window, place):
+    shown, _ = example(window)
+    label = Predictor().predict(samples_dir() / "angry.flac").label
+    yes = shown.get_by_role("button", name=f"Yes, {label}")
+    yes.click()
+    window.get_by_text("1 of 1 right, as you say.").wait_for()
+    assert yes.get_attribute("aria-pressed") == "true"
+    shown.get_by_label("No, it was …").select_option("calm")
+    window.get_by_text("0 of 1 right, as you say.").wait_for()
+    assert yes.get_attribute("aria-pressed") == "false"
+    assert "calm" in window.locator(".ser-table tbody tr").inner_text()
+    with window.expect_download() as download:
+        window.get_by_role("link", name="Save as CSV").click()
+    (row,) = csv.DictReader(Path(download.value.path()).read_text("utf-8-sig").splitlines())
+    assert row["told"] == "calm"
+
+
+def test_a_card_is_saved_as_a_picture(window, place):
+    shown, _ = example(window)
+    with window.expect_download() as download:
+        shown.get_by_role("button", name="Save as picture").click()
+    assert download.value.suggested_filename == "example-angry.flac.png"
+    picture = plt.imread(download.value.path())
+    assert picture.shape == (900, 1600, 4)
+    assert picture[:5].min() == 1 and len(np.unique(picture.reshape(-1, 4), axis=0)) > 500
+    right = picture[450:700, 850:1500, :3]
+    assert right.mean() < 0.6  # the spectrogram, which is dark
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    download.value.save_as(SCREENSHOTS / f"{place}_picture.png")
+
+
+@pytest.mark.parametrize(("address", "locale"), [("?lang=de", "en-US"), ("", "de-AT"), ("?lang=xx", "de")])
+def test_a_german_page_is_german(browser, page, address, locale):
+    with contextlib.closing(browser.new_context(locale=locale)) as context:
+        window = context.new_page()
+        window.set_default_timeout(ANSWER_MS)
+        window.goto(page + address)
+        window.get_by_role("button", name="Aufnahmen wählen").wait_for()
+        assert window.title() == "Welche Emotion liegt in der Stimme?"
+        assert window.evaluate("document.documentElement.lang") == "de"
+        if address == "?lang=de":
+            window.locator(".ser-examples").get_by_role("button", name="wütend").click()
+            window.get_by_role("button", name="Abspielen").wait_for()
+            text = window.locator(".ser-demo").inner_text()
+            english = [word for word in ("sure", "Play", "recording", "answer", "Save", "right") if word in text]
+            assert english == []
+            screenshot(window, "page_german")
+
+
 def test_five_recordings_at_once_get_the_answers_of_the_predictor(window, place, clip, predictor):
     good = wav(clip)
     upload(window, ("good.wav", good), ("broken.wav", good[:30] + b"not audio"), (EVIL, good), ("phone.m4a", m4a(clip)),
@@ -85,11 +270,10 @@ def test_five_recordings_at_once_get_the_answers_of_the_predictor(window, place,
         }
     assert expected.label in card(window, "phone.m4a").locator(".ser-verdict").inner_text()
     assert "Cannot use this file" in card(window, "broken.wav").inner_text()
-    # The player and the picture have arrived and can be decoded.
+    # The sound has arrived and can be decoded, and the picture is drawn.
     shown = card(window, "good.wav")
     window.wait_for_function("audio => audio.duration > 1", arg=shown.locator("audio").element_handle())
-    assert shown.locator("img").first.evaluate("image => image.naturalWidth") > 500
-    assert "good.wav" in shown.locator("img").first.get_attribute("alt")
+    assert n_colors(shown.locator("canvas")) > 100
     assert shown.locator(".ser-track").first.bounding_box()["width"] > 100, "the bars are squeezed"
     screenshot(window, f"{place}_wide")
 
@@ -159,6 +343,22 @@ def test_an_example_is_one_click_and_can_be_taken_back(window, place):
     shown.get_by_role("button", name="Remove").click()
     window.get_by_text("No recording yet.").wait_for()
     assert window.locator(".ser-card").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_page(browser, visit, axe, page, scheme):
+    window = visit(browser, "page")
+    window.emulate_media(color_scheme=scheme)
+    assert axe(window, "html") == []
+    window.locator(".ser-examples").get_by_role("button", name="angry").click()
+    window.get_by_text("1 recording.").wait_for()
+    window.locator(".ser-layer input").check()
+    canvas = window.locator(".ser-card canvas")
+    drag(window, canvas, 0.4, 0.7)
+    window.get_by_role("button", name="Ask about this part").click()
+    window.locator(".ser-part").wait_for()
+    screenshot(window, f"page_{scheme}")
+    assert axe(window, "html") == []
 
 
 def test_a_file_dropped_beside_the_frame_is_taken_by_the_page(window, place, clip):

@@ -35,7 +35,7 @@ def site(tmp_path_factory):
 
 
 @pytest.mark.parametrize("emotion", ["angry", "sad"])
-def test_the_phone_answers_as_python_does_and_sends_nothing(site, chromium, emotion):
+def test_the_phone_answers_as_python_does_and_sends_nothing(site, chromium, axe, emotion):
     clip = samples_dir() / f"{emotion}.flac"
     browser = chromium()
     page = browser.new_page(viewport={"width": 390, "height": 844})
@@ -50,6 +50,7 @@ def test_the_phone_answers_as_python_does_and_sends_nothing(site, chromium, emot
     said = int(re.search(r"(\d+) %", page.locator("#verdict").inner_text()).group(1))
     assert said == pytest.approx(100 * expected.confidence, abs=8)  # the browser resamples in its own way
     assert len(sent) == n_before and all(method == "GET" and url.startswith(site) for method, url in sent)
+    assert axe(page, "html") == []
     page.set_input_files("#file", {"name": "notes.wav", "mimeType": "audio/wav", "buffer": b"not audio"})
     page.get_by_text("This recording cannot be used").wait_for(timeout=30_000)
     browser.close()
