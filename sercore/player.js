@@ -267,7 +267,12 @@ function render({ model, el }) {
   };
 
   audio.onplay = () => { label(); run(); };
-  audio.onpause = () => { label(); cancelAnimationFrame(frame); show(); };
+  audio.onpause = () => { // a busy machine may not have drawn since
+    at = audio.currentTime;
+    label();
+    cancelAnimationFrame(frame);
+    show();
+  };
   audio.ontimeupdate = follow; // with less motion, four times a second
   audio.onended = () => { at = duration; label(); show(); };
 

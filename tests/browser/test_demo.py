@@ -109,6 +109,7 @@ def test_the_playhead_runs_with_the_sound_and_a_click_seeks(window, place):
     sound = shown.locator("audio").element_handle()
     window.wait_for_function("audio => audio.currentTime > 0.1", arg=sound)  # a busy machine starts it late
     shown.get_by_role("button", name="Pause").click()
+    play.wait_for()
     reached = position(canvas)
     assert reached > 0 and canvas.screenshot() != before
     assert shown.locator("audio").evaluate("audio => audio.currentTime") == pytest.approx(reached, abs=0.2)
