@@ -403,6 +403,8 @@ def _whisper(clips, results):
     scored, known["small_corpora"] = _by_corpus(
         "small", *_joined_answers(results, HEARD, **where), ALL_TITLES, left_out=True
     )
+    singles = read_scores(HEARD, results_dir=results, **where).groupby("fold")["uar"].mean()
+    known |= {f"small_{name}_one": singles[name] for name in ALL_TITLES}
     known |= scored | _imagenet(clips, results)
     path = VARIANTS["any_voice"]
     n_numbers = sum(value.numel() for value in load_checkpoint(path)[0].state_dict().values())
