@@ -13,7 +13,7 @@ from torch import nn
 
 from sercore import settings
 from sercore.cache import extract
-from sercore.dataset import TrainingSet
+from sercore.dataset import TrainingSet, Voices
 from sercore.errors import ConfigError
 from sercore.evaluate import PROBA_COLUMNS, fit_temperature, on_shared_labels, scores, targets_of
 from sercore.labels import EMOTIONS
@@ -94,10 +94,13 @@ def taught(prepared: Prepared, rows: np.ndarray, *, recipe: Recipe) -> np.ndarra
 
 def training_set(prepared: Prepared, rows: np.ndarray, *, recipe: Recipe = Recipe()) -> TrainingSet:
     """Make some of the prepared clips into a training set, varied as the recipe says."""
-    clips = prepared.clips.iloc[rows]
+    clips, features = prepared.clips.iloc[rows], prepared.at(rows)
+    targets, voices = targets_of(clips), None
+    if recipe.other_voices and recipe.train.seed % 2:
+        voices = Voices(np.stack(features), targets, clips["speaker"].to_numpy(), clips["corpus"].to_numpy())
     return TrainingSet(
-        prepared.at(rows),
-        targets_of(clips),
+        features,
+        targets,
         copies=[prepared.copies[i] for i in rows] if prepared.copies else None,
         config=recipe.features,
         augmented_share=recipe.augmented_share,
@@ -106,6 +109,7 @@ def training_set(prepared: Prepared, rows: np.ndarray, *, recipe: Recipe = Recip
         max_frames=recipe.max_frames,
         groups=pd.factorize(clips["corpus"])[0] if clips["corpus"].nunique() > 1 else None,
         goals=taught(prepared, rows, recipe=recipe),
+        voices=voices,
         seed=recipe.train.seed,
     )
 

@@ -18,7 +18,7 @@ class TrainingSet(Dataset):
     what an uninterrupted one would have seen. `copies` are lists of augmented features of each clip, one of which
     stands in for the clip as often as `augmented_share` says; `warp` is a `sercore.augment.SpectrogramWarp`;
     `groups` are the clips' corpora, for the balance of `EpochSampler`; `goals` (n, 8) are probabilities to learn in place
-    of the targets, as a teacher gives them.
+    of the targets, as a teacher gives them; `voices` gives a vector another voice.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class TrainingSet(Dataset):
         max_frames: int = 20,
         groups: Sequence[int] | None = None,
         goals: np.ndarray | None = None,
+        voices: "Voices | None" = None,
         seed: int = 0,
     ):
         self.windows = [to_windows(S_db, config=config) for S_db in features]
@@ -42,7 +43,7 @@ class TrainingSet(Dataset):
         self.goals = None if goals is None else torch.from_numpy(np.asarray(goals, dtype=np.float32))
         self.groups = None if groups is None else np.asarray(groups)
         self.config, self.augmented_share, self.warp = config, augmented_share, warp
-        self.max_bands, self.max_frames = max_bands, max_frames
+        self.max_bands, self.max_frames, self.voices = max_bands, max_frames, voices
         self.seed, self.epoch = seed, 0
 
     def __len__(self) -> int:
@@ -60,6 +61,8 @@ class TrainingSet(Dataset):
             if self.warp:
                 X = self._warped(X, rng)
             X = mask_spectrogram(X, rng=rng, max_bands=self.max_bands, max_frames=self.max_frames)
+        elif self.voices:
+            X = self.voices.swap(X, position, rng=rng)
         item = torch.from_numpy(X)[None], torch.tensor(int(self.targets[position]))
         return item if self.goals is None else (*item, self.goals[position])
 
@@ -68,6 +71,27 @@ class TrainingSet(Dataset):
         hop_s = self.config.hop_length / self.config.sr
         S_db = self.warp(X * scale + center, rng=rng, floor_db=self.config.db_floor, hop_s=hop_s)
         return (S_db - center) / scale
+
+
+class Voices:
+    """What is constant in the vectors of each speaker: voice, microphone, room and corpus, as the mean over emotions.
+
+    A vector less its speaker's constant, plus that of other people, keeps what the emotion did and loses who it was.
+    """
+
+    def __init__(self, vectors: np.ndarray, targets: np.ndarray, speakers: np.ndarray, corpora: np.ndarray):
+        table = pd.DataFrame(vectors).groupby([corpora, speakers, targets]).mean()
+        means = table.groupby(level=[0, 1]).mean()
+        corpus = means.index.get_level_values(0)
+        self.shares = 1 / corpus.map(corpus.value_counts()).to_numpy(float) / corpus.nunique()  # corpora weigh the same
+        self.offsets = (means - self.shares @ means.to_numpy()).to_numpy(np.float32)
+        self.own = means.index.droplevel(0).get_indexer(speakers)
+
+    def swap(self, x: np.ndarray, position: int, *, rng: np.random.Generator) -> np.ndarray:
+        """Give clip `position` the voice between two others, drawn by chance, and stronger or weaker than these."""
+        one, two = self.offsets[rng.choice(len(self.offsets), 2, p=self.shares)]
+        share, strength = rng.random(dtype=np.float32), np.float32(rng.normal(1.0, 0.5))
+        return x - self.offsets[self.own[position]] + strength * (share * one + (1 - share) * two)
 
 
 class EpochSampler(Sampler):

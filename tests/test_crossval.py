@@ -83,7 +83,7 @@ def test_a_network_is_shown_training_clips_alone(clips, runs, monkeypatch):
 
 
 HEAD = Recipe(
-    model="whisper_head", model_config={"layers": 1, "hidden": 8}, across=True, n_val_speakers=1,
+    model="whisper_head", model_config={"layers": 1, "hidden": 8}, across=True, n_val_speakers=1, other_voices=True,
     train=TrainConfig(epochs=2, batch_size=16, mixup_alpha=0.3),
 )  # fmt: skip
 
@@ -98,17 +98,18 @@ def summaries(n_corpora=3, n_speakers=2, poisoned=()):
     clips = pd.DataFrame({"corpus": [f"c{k}" for k in row // (n_speakers * 8)], "speaker": [f"s{k}" for k in row // 8]})
     clips["emotion"] = np.array(EMOTIONS)[row % 8]
     clips["clip"], clips["sex"] = [f"clip{k}" for k in row], "female"
-    features = (rng.normal(size=(n, 2, 1_024)) + (row % 8)[:, None, None] / 4).astype(np.float32)
+    features = (rng.normal(size=(n, 2, 512)) + (row % 8)[:, None, None] / 4).astype(np.float32)
     features[list(poisoned)] = np.nan
     clips.loc[list(poisoned), "emotion"] = "angry"
     return crossval.Prepared(clips, list(features[:, 0]), [[x] for x in features[:, 1]])
 
 
+@pytest.mark.parametrize("seed", [0, 1])  # odd seeds are shown other voices
 @pytest.mark.parametrize("protocol", ["leave_one_corpus_out", "corpora_5fold"])
-def test_nothing_of_a_test_clip_enters_weights_scaler_or_temperature(protocol):
+def test_nothing_of_a_test_clip_enters_weights_scaler_voices_or_temperature(protocol, seed):
     def learned(poisoned=()):
         prepared = summaries(poisoned=poisoned)
-        [(network, facts)] = crossval.train_members(prepared, fold, recipe=HEAD, seeds=(0,), progress=False)
+        [(network, facts)] = crossval.train_members(prepared, fold, recipe=HEAD, seeds=(seed,), progress=False)
         temperature = crossval.temperature_of([(network, facts)], prepared, fold, recipe=HEAD)
         return network.state_dict() | {"temperature": torch.tensor(temperature)}
 
@@ -164,7 +165,7 @@ def test_heads_over_whisper_become_one_network_that_reads_log_mel(clips, runs, t
     assert (metadata["model"], metadata["model_config"]["n_heads"]) == ("whisper_encoder", 2)
     assert facts["pretrained"] is True and metadata["outliers"] is not None
     prepared = prepare(clips, recipe=recipe, progress=False)
-    assert prepared.features[0].shape == (3 * 1_024,) and len(prepared.copies[0]) == 1
+    assert prepared.features[0].shape == (3 * 512,) and len(prepared.copies[0]) == 1
     logits = predict_logits(model, [compute(load_audio(clips["path"][3], sr=16_000), config=WHISPER_FEATURES)],
                             config=WHISPER_FEATURES)  # fmt: skip
     heads = [predict_logits(head, [prepared.features[3]]) for head in model.heads]
@@ -351,6 +352,7 @@ def test_recipes_go_by_name_and_designs_have_their_needs():
     assert recipe_for("warped", profile="smoke").train.epochs == 12
     head, abroad = (recipe_for(name, model="whisper_head", profile="full") for name in ("standard", "any_voice"))
     assert (head.kind, head.embed.layers, head.across, abroad.across) == ("log_mel", 3, False, True)
+    assert (head.other_voices, abroad.other_voices) == (False, True)
     assert standard.embed is None and recipe_for("small").teacher == "whisper_head"
     with pytest.raises(ConfigError, match=r"Bad recipe 'house': expected one of \['standard', 'warped', 'any_voice',"):
         recipe_for("house")

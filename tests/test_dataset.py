@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sercore.augment import SpectrogramWarp
-from sercore.dataset import EpochSampler, TrainingSet
+from sercore.dataset import EpochSampler, TrainingSet, Voices
 
 CLIP = np.random.default_rng(0).normal(-60, 5, (64, 40)).astype(np.float32)
 PLAIN = {"max_bands": 0, "max_frames": 0}
@@ -34,6 +34,27 @@ def test_a_vector_is_shown_whole_without_masks():
     X, target = TrainingSet([np.arange(30, dtype=np.float32) + 1], [6], max_bands=20, max_frames=20)[0, 0]
     assert X.tolist() == [list(range(1, 31))]
     assert target == 6
+
+
+def test_other_voices_keep_the_emotion_and_hide_the_speaker():
+    """Vectors of four speakers in two corpora: a constant of the speaker, and two numbers more for the emotion."""
+    speaker, emotion = np.repeat(np.arange(4), 4), np.tile([3, 4], 8)
+    constants = np.random.default_rng(1).normal(0, 10, (4, 6))
+    constants[:, 5] = 0
+    vectors = (constants[speaker] + (emotion == 4)[:, None] * [0, 0, 0, 0, 0, 2.0]).astype(np.float32)
+    voices = Voices(vectors, emotion, np.array(list("abcd"))[speaker], np.array(list("xxyy"))[speaker])
+    dataset = TrainingSet(list(vectors), emotion, voices=voices)
+    X = np.stack([[dataset[k, draw][0][0] for draw in range(200)] for k in range(16)])
+    np.testing.assert_allclose(X[0] + vectors[1] - vectors[0], X[1], atol=1e-4)  # the same draw, another emotion
+    np.testing.assert_allclose(X[0], X[4], atol=1e-4)  # the same draw, another speaker: nobody could tell
+    assert X[0].std(axis=0)[:5].min() > 1
+
+
+def test_each_corpus_lends_as_many_voices():
+    speaker = np.arange(10)
+    corpora = np.array(["x"] * 9 + ["y"])
+    voices = Voices(np.ones((10, 3), np.float32), np.zeros(10, int), speaker.astype(str), corpora)
+    assert voices.shares.tolist() == pytest.approx([1 / 18] * 9 + [0.5])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

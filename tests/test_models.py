@@ -443,7 +443,7 @@ def test_heads_over_the_encoder_answer_as_they_do_over_its_summaries(tmp_path):
     heads = [build_model("whisper_head", hidden=8).eval() for _ in range(2)]
     S_db = log_mel(np.random.default_rng(0).normal(0, 0.1, 8_000).astype("float32"), sr=16_000, config=WHISPER_FEATURES)
     summary = WhisperSummary(WHISPER_FEATURES)(S_db)
-    assert summary.shape == (3 * 1_024,)
+    assert summary.shape == (3 * 512,)
     apart = [predict_logits(head, [summary])[0] for head in heads]
     options, model = under_heads(heads, layers=3, hidden=8, dropout=0.6)
     together = predict_logits(model, [S_db], config=WHISPER_FEATURES)[0]

@@ -56,7 +56,7 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Sum up windows by mean and deviation over time of what each of Whisper's first layers gives, (n, layers * 1024).
+    """Sum up windows by the mean over time of what each of Whisper's first layers gives, (n, layers * 512).
 
     It reads `sercore.recipes.WHISPER_FEATURES`. Frames at the end that are as quiet as padding are not attended to, so
     a summary does not depend on padding, nor on the other clips of a batch. Radford et al. (2022), arXiv:2212.04356.
@@ -84,13 +84,11 @@ class Encoder(nn.Module):
         heard = heard[:, 0, ::2]  # (n, frames/2)
         mask = None if not traced and heard.all() else heard[:, None, None]
         share = (heard / heard.sum(dim=1, keepdim=True))[:, :, None]  # (n, frames/2, 1), adds up to 1
-        sums = []
+        means = []
         for layer in self.layers:
             x = layer(x, mask)
-            z = nn.functional.layer_norm(x, (WIDTH,))
-            mean = (share * z).sum(dim=1)  # (n, 512)
-            sums += [mean, (share * (z - mean[:, None]).square()).sum(dim=1).clamp(min=1e-6).sqrt()]
-        return torch.cat(sums, dim=1)
+            means.append((share * nn.functional.layer_norm(x, (WIDTH,))).sum(dim=1))  # (n, 512)
+        return torch.cat(means, dim=1)
 
 
 class WhisperHead(nn.Module, Trainable):
@@ -100,17 +98,17 @@ class WhisperHead(nn.Module, Trainable):
 
     def __init__(self, *, layers=3, hidden=256, dropout=0.6):
         super().__init__()
-        self.scaler = nn.BatchNorm1d(layers * 2 * WIDTH, affine=False)  # learned from training clips alone
+        self.scaler = nn.BatchNorm1d(layers * WIDTH, affine=False)  # learned from training clips alone
         self.dense = nn.Sequential(
             nn.Dropout(dropout),
-            nn.Linear(layers * 2 * WIDTH, hidden),
+            nn.Linear(layers * WIDTH, hidden),
             nn.GELU(),
             nn.Dropout(dropout),
             nn.Linear(hidden, len(EMOTIONS)),
         )
 
     def forward(self, X):
-        return self.dense(self.scaler(X[:, 0]))  # (n, 8) from (n, 1, layers * 1024)
+        return self.dense(self.scaler(X[:, 0]))  # (n, 8) from (n, 1, layers * 512)
 
     def warm_start(self):
         """Tell that what it reads comes from pretrained layers, which have nothing left to load."""
@@ -164,9 +162,10 @@ class WhisperSummary:
     config: FeatureConfig
     layers: int = 3
     warp: "SpectrogramWarp | None" = None
+    statistics: str = "mean"  # part of a cache's key
 
     def __call__(self, S_db: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Give the mean over the windows of a clip [shape=(layers * 1024,)]."""
+        """Give the mean over the windows of a clip [shape=(layers * 512,)]."""
         config = self.config
         if rng is not None and self.warp:
             room = round(S_db.shape[1] * np.expm1(self.warp.max_stretch))  # a slower clip is not to lose its end

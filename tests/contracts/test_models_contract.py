@@ -16,7 +16,7 @@ CASES = {name: (name, {}) for name in MODELS if name != "ensemble"} | {
     "ensemble at two tempos": ("ensemble", {"n_members": 2, "widths": (16, 32, 32), "tempos": (0.9, 1.0)}),
 }
 #: Lengths of input that are not the usual one, where there may be others.
-LENGTHS = {"log_mel": (64, 193), "words": (8, 25), "functionals": (196,), "whisper": (3 * 1_024,)}
+LENGTHS = {"log_mel": (64, 193), "words": (8, 25), "functionals": (196,), "whisper": (3 * 512,)}
 
 
 def make(case):
@@ -39,7 +39,7 @@ def batch(model, n=2, size=None):
         n_mels = 80 if isinstance(model, WhisperEncoder) else 64
         return torch.randn(n, 1, n_mels, size or 176, generator=rng)
     if model.kind == "whisper":
-        return torch.randn(n, 1, 3 * 1_024, generator=rng)
+        return torch.randn(n, 1, 3 * 512, generator=rng)
     if model.kind == "functionals":
         return 10 * torch.randn(n, 1, size or 196, generator=rng) - 40
     return torch.randint(1, 512, (n, 1, size or 32), generator=rng)
