@@ -33,7 +33,7 @@ class Recipe:
     #: Varies every training window anew each epoch, copies too; copies alone where the network reads no spectrogram.
     warp: SpectrogramWarp | None = None
     #: Networks of odd seeds are shown vectors in other voices, as `sercore.dataset.Voices` makes them; those of even seeds
-    #: as they are. They err differently, and together do better abroad without doing worse at home.
+    #: as they are. Together they know strangers better than the even ones, and the corpora heard better than the odd ones.
     other_voices: bool = False
     #: Of the masks.
     max_bands: int = 8
