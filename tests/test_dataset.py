@@ -37,7 +37,7 @@ def test_a_vector_is_shown_whole_without_masks():
 
 
 def test_other_voices_keep_the_emotion_and_hide_the_speaker():
-    """Vectors of four speakers in two corpora: a constant of the speaker, and two numbers more for the emotion."""
+    """Vectors of four speakers in two corpora: a constant of the speaker, and one number for the emotion."""
     speaker, emotion = np.repeat(np.arange(4), 4), np.tile([3, 4], 8)
     constants = np.random.default_rng(1).normal(0, 10, (4, 6))
     constants[:, 5] = 0
