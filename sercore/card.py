@@ -1,23 +1,20 @@
-"""card: the player of a recording, drawn by the browser; what a visitor asks and says of it; its picture without a browser."""
+"""card: what the demo shows of one recording, as small numbers that a browser draws; what a visitor asks and says of it."""
 
 import io
+import itertools
 from numbers import Real
 
-import anywidget
-import ipywidgets as widgets
 import matplotlib as mpl
 import numpy as np
 import soundfile as sf
-import traitlets
 from matplotlib.figure import Figure
 
 from sercore import plots
 from sercore.errors import AudioError
 from sercore.explain import explain
 from sercore.features import log_mel, mel_filters
-from sercore.labels import COLORS, EMOTIONS
-from sercore.live import in_words, runs, timeline_picture
-from sercore.pieces import PICTURE, Pieces, script
+from sercore.live import runs
+from sercore.pieces import Pieces
 from sercore.predict import MAX_CLIP_S, Prediction, Predictor
 
 #: A longer recording [s] gets a timeline, of so many windows at most.
@@ -26,79 +23,85 @@ TIMELINE_S, MAX_WINDOWS = 5.0, 120
 MAX_COLUMNS, MIN_PART_S = 1200, 0.2
 #: Where the frequency axis has its marks [Hz].
 MARKS_HZ = (500, 1000, 2000, 4000)
+# A small picture with large letters: on a phone it is 300 px wide.
+PICTURE = {"font.size": 9, "axes.labelsize": 9, "xtick.labelsize": 9, "ytick.labelsize": 9, "lines.linewidth": 1.5}
 
 
-class Player(anywidget.AnyWidget):
-    """Waveform, spectrogram and timeline with one playhead; the browser draws them from small numbers.
+_IDS = itertools.count()
 
-    `told` is the emotion that it was, as the visitor says, or "". `answer` has what is said about a part.
+
+class Card:
+    """A recording that cannot be used: `row` is its line of the table, `shown` what the browser is told of it."""
+
+    n_bytes, later, buffers = 0, (), ()
+
+    def __init__(self, row: dict, head: str):
+        self.id, self.row, self.shown = next(_IDS), row, {"head": head}
+
+    def html(self) -> str:
+        """Give it as HTML that needs no kernel."""
+        return self.shown["head"]
+
+
+class Answered(Card):
+    """A recording with its answer: the browser draws `shown` and `buffers`; `later` names what can follow.
+
+    Buffers: FLAC; for each column the lowest and the highest sample, int8; n_mels rows of levels, and of what the network
+    listened to, uint8, the lowest pitch first.
     """
 
-    _esm = script("player")
-    words, about = traitlets.Dict().tag(sync=True), traitlets.Dict().tag(sync=True)
-    # Bytes: FLAC; for each column the lowest and highest sample, int8; n_mels rows of levels, and of what the network
-    # listened to, uint8, the lowest pitch first.
-    sound, envelope = traitlets.Bytes().tag(sync=True), traitlets.Bytes().tag(sync=True)
-    levels, shares = traitlets.Bytes().tag(sync=True), traitlets.Bytes().tag(sync=True)
-    timeline, spoken = traitlets.List().tag(sync=True), traitlets.Unicode().tag(sync=True)
-    told = traitlets.Enum(("", *EMOTIONS), "").tag(sync=True)
-
-    def __init__(self, pieces: Pieces, predictor: Predictor, name: str, y: np.ndarray, prediction: Prediction):
-        config, file = predictor.config, io.BytesIO()
+    def __init__(self, pieces: Pieces, row: dict, predictor: Predictor, y: np.ndarray, prediction: Prediction):
+        config, sound, html = predictor.config, io.BytesIO(), pieces.html
         # What the network heard: every browser plays it, unlike AIFF, and it is never large.
-        sf.write(file, y, config.sr, format="FLAC")
-        # Here as well, for the browser can change what is synchronised.
-        self._pieces, self._predictor, self._name, self._label = pieces, predictor, name, prediction.label
-        self._sound, self._duration_s, self.sr = file.getvalue(), len(y) / config.sr, config.sr
-        self._table = self._explanation = None
-        self.answer = widgets.HTML()
+        sf.write(sound, y, config.sr, format="FLAC")
+        super().__init__(row, html.head(row["file"], prediction))
+        self._pieces, self._predictor, self._explanation = pieces, predictor, None
+        self._duration_s, self._sr = len(y) / config.sr, config.sr
         S_db = log_mel(y, sr=config.sr, config=config)
-        super().__init__(
-            words=pieces.words["player"],
-            sound=self._sound,
-            envelope=_envelope(y).tobytes(),
-            levels=_bytes(_columns((S_db - S_db.min()) / max(np.ptp(S_db), 1.0))),
-            about=self._about(prediction, *S_db.shape),
-        )
-        self.on_msg(self._receive)
+        levels = _bytes(_columns((S_db - S_db.min()) / max(np.ptp(S_db), 1.0)))
+        self.buffers = [sound.getvalue(), _envelope(y), levels, b""]
+        self.shown |= {"bars": html.bars(prediction), "about": self._about(prediction, *S_db.shape)}
+        self.shown |= {"other": "", "part": "", "timeline": [], "spoken": ""}
+        # The answer is there; what takes longer follows when all of a queue is answered.
+        self.later = ("follow",) if self._duration_s > TIMELINE_S else ()
+        if self._duration_s <= MAX_CLIP_S and predictor.model.kind == "log_mel":
+            self.later += ("explain",)
 
     @property
     def n_bytes(self) -> int:
         """The sound, and what the network listened to: most of what a card holds."""
         kept = self._explanation
-        return len(self._sound) + (kept.S_db.nbytes + kept.weights.nbytes if kept else 0)
-
-    @property
-    def is_long(self) -> bool:
-        """Whether it gets a timeline."""
-        return self._duration_s > TIMELINE_S
-
-    @property
-    def is_explicable(self) -> bool:
-        """Whether it can be shown what the network listened to."""
-        return self._duration_s <= MAX_CLIP_S and self._predictor.model.kind == "log_mel"
+        return len(self.buffers[0]) + (kept.S_db.nbytes + kept.weights.nbytes if kept else 0)
 
     def load(self) -> np.ndarray:
         """Give the waveform (n_samples,) at the rate of the network."""
-        return sf.read(io.BytesIO(self._sound), dtype="float32")[0]
+        return sf.read(io.BytesIO(self.buffers[0]), dtype="float32")[0]
 
     def follow(self):
-        """Compute the timeline, and show it."""
+        """Compute the timeline."""
         hop_s = max(1.0, self._duration_s / MAX_WINDOWS)
-        self._table = self._predictor.timeline((self.load(), self.sr), hop_s=hop_s)
-        parts = runs(self._table)
-        title = self._pieces.say("card.timeline", name=self._name)
-        self.spoken, self.timeline = f"{title}: {in_words(parts, self._pieces)}", [list(part) for part in parts]
+        parts = runs(self._predictor.timeline((self.load(), self._sr), hop_s=hop_s))
+        title = self._pieces.say("card.timeline", name=self.row["file"])
+        self.shown |= {"timeline": [list(part) for part in parts], "spoken": self._pieces.heard(parts, title)}
 
     def explain(self):
-        """Compute what the network listened to, for the visitor to switch on."""
-        y, config = self.load(), self._predictor.config
-        explanation = explain(self._predictor, (y, self.sr), emotion=self._label)
-        self._explanation = explanation.over_whole(y, config)
-        self.shares = _bytes(_columns(self._explanation.shares))
+        """Compute what the network listened to."""
+        explanation = explain(self._predictor, (y := self.load(), self._sr), emotion=self.row["label"])
+        self._explanation = explanation.over_whole(y, self._predictor.config)
+        self.buffers[3] = _bytes(_columns(self._explanation.shares))
 
-    def ask(self, start_s: float, end_s: float) -> Prediction:
-        """Ask the network of this card about a part alone; AudioError if the part cannot be used."""
+    def ask_part(self, start_s: float, end_s: float):
+        """Ask the network of this card about a part alone, and show its answer, or why there is none."""
+        try:
+            self.shown["part"] = self._pieces.html.part(start_s, end_s, self._predict_part(start_s, end_s))
+        except AudioError as error:
+            self.shown["part"] = self._pieces.html.part(None, None, None, str(error))
+
+    def ask_other(self, predictor: Predictor):
+        """Show what another network answers."""
+        self.shown["other"] = self._pieces.html.other(predictor.predict((self.load(), self._sr)))
+
+    def _predict_part(self, start_s, end_s):
         times = (start_s, end_s)
         known = all(isinstance(time, Real) and not isinstance(time, bool) for time in times)
         duration = self._pieces.number(self._duration_s)
@@ -108,21 +111,15 @@ class Player(anywidget.AnyWidget):
         if end_s - start_s < MIN_PART_S:
             seconds, least = self._pieces.number(end_s - start_s, 2), self._pieces.number(MIN_PART_S)
             raise AudioError(self._pieces.say("card.short_part", seconds=seconds, least=least))
-        y = self.load()[round(start_s * self.sr) : round(end_s * self.sr)]
-        return self._predictor.predict((y, self.sr))
+        y = self.load()[round(start_s * self._sr) : round(end_s * self._sr)]
+        return self._predictor.predict((y, self._sr))
 
-    def _receive(self, _, message, buffers):
-        start_s, end_s = message.get("start"), message.get("end")
-        try:
-            self.answer.value = self._pieces.html.part(start_s, end_s, self.ask(start_s, end_s))
-        except AudioError as error:
-            self.answer.value = self._pieces.html.part(None, None, None, str(error))
-        finally:
-            self.send({"kind": "answered"})
+    def html(self) -> str:
+        """Give it as HTML that needs no kernel, with a still picture in place of the player."""
+        return self._pieces.html.still(self.shown, self._picture(), self._explanation and self.row["label"])
 
     @mpl.rc_context(PICTURE)
-    def picture(self) -> str:
-        """Draw it for a saved notebook, as HTML that needs no browser's help."""
+    def _picture(self):
         y, config = self.load(), self._predictor.config
         # A Figure of its own: pyplot would keep it, and a notebook would show it a second time.
         over, under = Figure((4.4, 3.4), layout="constrained").subplots(2, sharex=True, height_ratios=(1, 1.8))
@@ -137,50 +134,23 @@ class Player(anywidget.AnyWidget):
             under.collections[-1].set(linewidth=1)  # in a picture as small as this
             under.figure.axes[-1].set_ylabel("1: spoke most")
         under.set(xlabel=self._pieces.say("card.seconds"), ylabel="Mel (Hz)", xlim=(0, len(y) / config.sr), title="")
-        parts = [self._pieces.img(under.figure, self._pieces.say("card.picture", name=self._name))]
-        if self._explanation is not None:
-            parts.append(self._pieces.html.listened(self._label))
-        if self._table is not None:
-            title = self._pieces.say("card.timeline", name=self._name)
-            parts.append(timeline_picture(self._table, self._pieces, title))
-        return "".join(parts)
+        return self._pieces.img(under.figure, self._pieces.say("card.picture", name=self.row["file"]))
 
     def _about(self, prediction, n_mels, n_frames):
-        config, names = self._predictor.config, [self._pieces.emotion(name) for name in (*EMOTIONS, "silence")]
+        config = self._predictor.config
         peaks_hz = np.argmax(mel_filters(config), axis=1) * config.sr / config.n_fft
         return {
-            "name": self._name or self._pieces.say("card.no_name"),
+            "name": self.row["file"] or self._pieces.say("card.no_name"),
             "network": prediction.network,
             "verdict": self._pieces.verdict(prediction),
             "doubts": [self._pieces.doubt(doubt) for doubt in prediction.warnings if doubt.code != "unsure"],
             "label": prediction.label,
-            "emotions": dict(zip((*EMOTIONS, "silence"), names, strict=True)),
-            "colors": COLORS,
             "probabilities": prediction.probabilities,
             "duration_s": self._duration_s,
             "column_s": _step(n_frames) * config.hop_length / config.sr,
             "n_mels": n_mels,
             "marks": [[hz, float(np.interp(hz, peaks_hz, np.arange(n_mels))) / n_mels] for hz in MARKS_HZ],
         }
-
-
-class Card(widgets.VBox):
-    """What is shown of one recording, and the row of the table that belongs to it."""
-
-    def __init__(self, row, parts, buttons, player=None):
-        self.row, self.player = row, player
-        super().__init__([*parts, widgets.Box(buttons).add_class("ser-actions")])
-        self.add_class("ser-card")
-
-
-def without_browser(widget: widgets.Widget) -> str:
-    """Give what a widget shows as HTML that needs no kernel; nothing for buttons."""
-    if isinstance(widget, Player):
-        return widget.picture()
-    if isinstance(widget, widgets.HTML):
-        return widget.value
-    inside = "".join(without_browser(child) for child in getattr(widget, "children", ()))
-    return f'<div class="{" ".join(widget._dom_classes)}">{inside}</div>' if inside else ""
 
 
 def _step(n_frames):
@@ -201,4 +171,4 @@ def _envelope(y):
     """Lowest and highest sample of each column, in shares of the loudest [shape=(2, n)]."""
     starts = np.linspace(0, len(y), min(MAX_COLUMNS, len(y)), endpoint=False).astype(int)
     both = np.stack([np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts)])
-    return np.round(127 * both / max(np.abs(y).max(), 1e-9)).astype(np.int8)
+    return np.round(127 * both / max(np.abs(y).max(), 1e-9)).astype(np.int8).tobytes()

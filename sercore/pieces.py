@@ -1,11 +1,10 @@
-"""pieces: the words of the demo in the visitor's language (words.json), and the HTML and layout that are made of them."""
+"""pieces: the words of the demo in the visitor's language (words.json), and the HTML that is made of them (widgets.html)."""
 
 import base64
 import io
 import json
 from pathlib import Path
 
-import ipywidgets as widgets
 from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
@@ -17,8 +16,6 @@ from sercore.predict import MIN_CONFIDENCE, Doubt
 HERE = Path(__file__).parent
 #: All that a visitor reads, by language, part of the page, and key.
 WORDS = json.loads((HERE / "words.json").read_text(encoding="utf-8"))
-# Small pictures with large letters: on a phone they are 300 px wide.
-PICTURE = {"font.size": 9, "axes.labelsize": 9, "xtick.labelsize": 9, "ytick.labelsize": 9, "lines.linewidth": 1.5}
 _TEMPLATES = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 
@@ -33,7 +30,7 @@ class Pieces:
         language = settings.language() if language is None else language
         if language not in WORDS:
             raise ConfigError(f"Bad language {language!r}: expected one of {list(WORDS)}.")
-        self.language, self.words = language, WORDS[language]
+        self.words = WORDS[language]
         known = {"COLORS": COLORS, "MIN_CONFIDENCE": MIN_CONFIDENCE, "words": self.words, "say": self.say}
         known |= {"emotion": self.emotion, "number": self.number, "doubt": self.doubt}
         self.html = _TEMPLATES.get_template("widgets.html").make_module(known)
@@ -59,32 +56,14 @@ class Pieces:
         """Give the verdict without HTML."""
         return self.html.sentence(prediction).striptags()
 
+    def heard(self, parts: list[tuple[float, float, str]], title: str) -> str:
+        """Say a timeline, from when to when [s] which emotion; of a long recording, how it begins."""
+        said = [self.say("card.until", emotion=self.emotion(label), seconds=f"{end:.0f}") for _, end, label in parts]
+        more = f" {self.say('card.more', n=len(said) - 8)}" if len(said) > 8 else ""
+        return f"{title}: {', '.join(said[:8])}{more}"
+
     def img(self, figure: Figure, text: str) -> str:
         """Make an image element of a figure, with an alternative text."""
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=200)
-        # Not widgets.Image: that has no alternative text, and its tooltip keeps the browser from showing it.
         return self.html.picture(base64.b64encode(png.getvalue()).decode(), text)
-
-
-def script(name: str) -> str:
-    """Give the ES module of a widget, with what all of them use."""
-    return "".join((HERE / f"{part}.js").read_text(encoding="utf-8") for part in ("common", name))
-
-
-def half(*children) -> widgets.VBox:
-    """Make one of two columns."""
-    return widgets.VBox(children).add_class("ser-half")
-
-
-def wrap(*children) -> widgets.Box:
-    """Put columns beside each other, or below where there is no room."""
-    return widgets.Box(children).add_class("ser-wrap")
-
-
-def close(widget: widgets.Widget):
-    """Close a widget and all inside; ipywidgets leaves layout and style behind, in the kernel and in the page."""
-    for child in getattr(widget, "children", ()):
-        close(child)
-    for part in filter(None, (widget.layout, getattr(widget, "style", None), widget)):
-        part.close()

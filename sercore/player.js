@@ -25,13 +25,13 @@ const pixels = (values, rows, color) => {
 
 const isDark = (hex) => [1, 3, 5].reduce((sum, k, c) => sum + [0.3, 0.59, 0.11][c] * parseInt(hex.slice(k, k + 2), 16), 0) < 130;
 
-/** What a model has to show, and how it is drawn `width` pixels wide. */
-const picture = (model) => {
-  const about = model.get("about"), words = model.get("words"), envelope = new Int8Array(bytes(model.get("envelope")).slice().buffer);
+/** What a card has to show, and how it is drawn `width` pixels wide. */
+const picture = (card, page) => {
+  const about = card.about, words = page.words.player, envelope = new Int8Array(bytes(card.envelope).slice().buffer);
   const rows = about.n_mels, n = envelope.length / 2;
-  const mel = pixels(bytes(model.get("levels")), rows, (share) => [...magma(share), 255]);
+  const mel = pixels(bytes(card.levels), rows, (share) => [...magma(share), 255]);
   const melTop = WAVE + GAP, stripTop = melTop + MEL + GAP;
-  const height = () => stripTop + (model.get("timeline").length ? STRIP + GAP : 0) + AXIS;
+  const height = () => stripTop + (card.timeline.length ? STRIP + GAP : 0) + AXIS;
   const x = (seconds, width) => LEFT + ((width - LEFT - 1) * seconds) / about.duration_s;
   let listened = null;
 
@@ -50,11 +50,11 @@ const picture = (model) => {
 
   const strip = (context, width) => {
     context.textAlign = "center";
-    for (const [start, end, emotion] of model.get("timeline")) {
-      const left = x(start, width), wide = x(end, width) - left, color = about.colors[emotion];
+    for (const [start, end, emotion] of card.timeline) {
+      const left = x(start, width), wide = x(end, width) - left, color = page.colors[emotion];
       context.fillStyle = color ?? "#8884";
       context.fillRect(left, stripTop, wide - 1, STRIP);
-      const name = about.emotions[emotion] ?? emotion;
+      const name = page.emotions[emotion] ?? emotion;
       if (!color || context.measureText(name).width + 6 > wide) continue;
       context.fillStyle = isDark(color) ? "#fff" : "#000";
       context.fillText(name, left + wide / 2, stripTop + STRIP / 2);
@@ -67,7 +67,7 @@ const picture = (model) => {
     for (const [hz, share] of about.marks) context.fillText(hz < 1000 ? hz : `${hz / 1000}k`, LEFT - 6, melTop + MEL * (1 - share));
     context.fillText(words.hz, LEFT - 6, melTop + 7);
     const step = STEPS_S.find((seconds) => about.duration_s / seconds <= width / 70) ?? 300;
-    const number = new Intl.NumberFormat(words.lang, { maximumFractionDigits: 1 });
+    const number = new Intl.NumberFormat(page.words.page.lang, { maximumFractionDigits: 1 });
     for (let k = 0; k * step <= about.duration_s; k++) {
       const at = x(k * step, width), label = k ? number.format(k * step) : "0 s";
       context.fillRect(at, height() - AXIS, 1, 4);
@@ -84,12 +84,12 @@ const picture = (model) => {
       context.textBaseline = "middle";
       wave(context, width, color);
       spectrogram(context, width, mel);
-      if (model.get("timeline").length) strip(context, width);
+      if (card.timeline.length) strip(context, width);
       axes(context, width, ink);
     },
     /** The layer of what the network listened to: the rest is dimmed, and a line runs around what spoke most. */
     glow(context, width) {
-      const shares = bytes(model.get("shares")), columns = mel.width;
+      const shares = bytes(card.shares), columns = mel.width;
       const level = Math.max(1, shares.slice().sort()[Math.floor(0.9 * shares.length)]);
       listened ??= pixels(shares, rows, (share) => (255 * share >= level ? [120, 230, 255, 110 * share] : [0, 0, 0, 140]));
       spectrogram(context, width, listened);
@@ -111,38 +111,30 @@ const picture = (model) => {
 };
 
 /** The whole card as a picture for slides, 1600 by 900, dark on white. */
-const poster = (model, shown, overlay) => {
-  const about = model.get("about"), canvas = element("canvas", { width: 1600, height: 900 }), context = canvas.getContext("2d");
-  const text = (said, left, top, font, color, width = 1480, lines = 2) => {
+const poster = (card, page, shown, overlay) => {
+  const about = card.about, canvas = element("canvas", { width: 1600, height: 900 }), context = canvas.getContext("2d");
+  const text = (said, left, top, font, color, width = 1480) => { // what is longer is squeezed
     context.font = `${font} system-ui, sans-serif`;
     context.fillStyle = color;
-    const size = parseInt(font.match(/(\d+)px/)[1]) * 1.3, parts = [""];
-    for (const word of said.split(" ")) {
-      const longer = `${parts.at(-1)} ${word}`.trim();
-      if (context.measureText(longer).width <= width) parts[parts.length - 1] = longer;
-      else parts.push(word);
-    }
-    parts.slice(0, lines).forEach((part, k) => context.fillText(part, left, top + k * size, width));
-    return top + Math.min(parts.length, lines) * size;
+    context.fillText(said, left, top, width);
   };
   context.fillStyle = "#fff";
   context.fillRect(0, 0, 1600, 900);
-  let top = text(about.name, 60, 80, "28px", "#57606a", 1480, 1) + 24;
-  const start = top;
-  top = text(about.verdict, 92, top + 20, "700 54px", "#1f2328", 1448);
-  context.fillStyle = about.colors[about.label];
-  context.fillRect(60, start - 26, 14, top - start - 18);
-  for (const doubt of about.doubts.slice(0, 3)) top = text(`⚠ ${doubt}`, 60, top, "25px", "#5c4300");
-  top = Math.max(top + 10, 290);
+  text(about.name, 60, 80, "28px", "#57606a");
+  text(about.verdict, 92, 160, "700 54px", "#1f2328", 1448);
+  context.fillStyle = page.colors[about.label];
+  context.fillRect(60, 112, 14, 64);
+  about.doubts.slice(0, 3).forEach((doubt, k) => text(`⚠ ${doubt}`, 60, 222 + 34 * k, "25px", "#5c4300"));
+  const top = 290 + 20 * Math.max(0, about.doubts.length - 2);
   const shares = Object.entries(about.probabilities), pitch = (810 - top) / shares.length;
   shares.forEach(([emotion, share], k) => {
     const y = top + k * pitch, font = `${emotion === about.label ? 700 : 400} 26px`;
-    text(about.emotions[emotion], 60, y + pitch / 2, font, "#1f2328", 180, 1);
+    text(page.emotions[emotion], 60, y + pitch / 2, font, "#1f2328", 180);
     context.fillStyle = "#eef0f2";
     context.fillRect(250, y + pitch / 2 - 24, 330, 28);
-    context.fillStyle = about.colors[emotion];
+    context.fillStyle = page.colors[emotion];
     context.fillRect(250, y + pitch / 2 - 24, Math.max(3, 330 * share), 28);
-    text(`${Math.round(100 * share)} %`, 600, y + pitch / 2, font, "#1f2328", 90, 1);
+    text(`${Math.round(100 * share)} %`, 600, y + pitch / 2, font, "#1f2328", 90);
   });
   const scale = Math.min(1.9, (810 - top) / shown.height()), width = 820 / scale;
   context.save();
@@ -153,33 +145,29 @@ const poster = (model, shown, overlay) => {
   context.restore();
   context.textBaseline = "alphabetic";
   context.textAlign = "left";
-  text(fill(model.get("words").poster, about), 60, 866, "22px", "#57606a", 1480, 1);
+  text(fill(page.words.player.poster, about), 60, 866, "22px", "#57606a");
   return canvas;
 };
 
-function render({ model, el }) {
-  const words = model.get("words"), about = model.get("about"), duration = about.duration_s, shown = picture(model);
-  const one = new Intl.NumberFormat(words.lang, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
-  const button = (text, kind = "") => element("button", { type: "button", className: `ser-button ser-slim ${kind}`, textContent: text });
-  const url = URL.createObjectURL(new Blob([model.get("sound")], { type: "audio/flac" }));
-  const audio = element("audio", { src: url, preload: "auto" }), canvas = element("canvas", { tabIndex: 0 });
-  const play = button("", "ser-primary ser-play"), time = element("span", { className: "ser-time" }), ask = button(words.ask);
-  const hint = element("p", { className: "ser-small", textContent: words.hint, id: `ser-hint-${model.model_id ?? Math.random()}` });
-  const alert = element("p", { className: "ser-small" }), legend = element("div", { className: "ser-legend", hidden: true });
+/** Its `node`; `more` of what there is to show, and that a part was `answered`; and `close`. */
+const player = (card, page, send) => {
+  const words = page.words.player, about = card.about, duration = about.duration_s, shown = picture(card, page);
+  const one = new Intl.NumberFormat(page.words.page.lang, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+  const slim = (text, kind = "") => button(text, `ser-slim ${kind}`);
+  const url = URL.createObjectURL(new Blob([card.sound], { type: "audio/flac" }));
+  const audio = element("audio", { src: url, preload: "auto" }), canvas = element("canvas", { tabIndex: 0, role: "slider", ariaLabel: words.label, ariaValueMin: 0, ariaValueMax: duration.toFixed(1) });
+  const play = slim("", "ser-primary ser-play"), time = element("span", { className: "ser-time" }), ask = slim(words.ask);
+  const hint = element("p", { className: "ser-small", textContent: words.hint, id: `ser-hint-${card.card}-${Math.random()}` });
+  const alert = element("p", { className: "ser-small", role: "alert" }), legend = element("div", { className: "ser-legend", role: "img", hidden: true });
   const overlay = element("input", { type: "checkbox" }), listened = element("p", { className: "ser-small", hidden: true });
   const layer = element("label", { className: "ser-layer", hidden: true }, overlay, words.overlay);
-  const save = button(words.save), yes = button(fill(words.yes, { emotion: about.emotions[about.label] })), no = element("select", { className: "ser-button ser-slim" });
-  const told = element("div", { className: "ser-row" }, element("span", { textContent: words.right }), yes, no);
+  const save = slim(words.save), yes = slim(fill(words.yes, { emotion: page.emotions[about.label] })), no = element("select", { className: "ser-button ser-slim", ariaLabel: words.no });
+  const told = element("div", { className: "ser-row", role: "group", ariaLabel: words.right }, element("span", { textContent: words.right }), yes, no);
   const box = element("div", { className: "ser-player" }, audio, canvas, legend, element("div", { className: "ser-row" }, play, time, ask, save), hint, alert,
     layer, listened, told);
-  for (const [node, name, value] of [[canvas, "role", "slider"], [canvas, "aria-label", words.label], [canvas, "aria-describedby", hint.id],
-    [canvas, "aria-valuemin", 0], [canvas, "aria-valuemax", duration.toFixed(1)], [told, "role", "group"], [told, "aria-label", words.right],
-    [no, "aria-label", words.no], [alert, "role", "alert"], [legend, "role", "img"]]) node.setAttribute(name, value);
-  no.append(element("option", { value: "", textContent: words.no }));
-  for (const emotion of Object.keys(about.colors)) {
-    if (emotion !== about.label) no.append(element("option", { value: emotion, textContent: about.emotions[emotion] }));
-  }
-  el.append(box);
+  canvas.setAttribute("aria-describedby", hint.id);
+  const others = Object.keys(page.colors).filter((emotion) => emotion !== about.label);
+  no.append(element("option", { value: "" }, words.no), ...others.map((emotion) => element("option", { value: emotion }, page.emotions[emotion])));
 
   const calm = matchMedia("(prefers-reduced-motion: reduce)"), base = element("canvas");
   let part = null, width = 0, frame = 0, at = 0;
@@ -223,10 +211,10 @@ function render({ model, el }) {
     time.textContent = `${now} / ${all} s`;
     ask.disabled = !part;
     if (!audio.paused) return; // a screen reader would read a number for each frame
-    canvas.setAttribute("aria-valuenow", at.toFixed(1));
-    const spoken = model.get("timeline").find(([, end]) => at < end), ends = part?.map((seconds) => one.format(seconds));
+    canvas.ariaValueNow = at.toFixed(1);
+    const spoken = card.timeline.find(([, end]) => at < end), ends = part?.map((seconds) => one.format(seconds));
     const place = fill(part ? words.chosen : words.place, { now, all, start: ends?.[0], end: ends?.[1] });
-    canvas.setAttribute("aria-valuetext", spoken ? `${place}, ${about.emotions[spoken[2]]}` : place);
+    canvas.ariaValueText = spoken ? `${place}, ${page.emotions[spoken[2]]}` : place;
   };
 
   const label = () => {
@@ -317,9 +305,9 @@ function render({ model, el }) {
   ask.onclick = () => {
     if (!part) return;
     ask.textContent = words.asking;
-    model.send({ kind: "part", start: part[0], end: part[1] });
+    send("part", { card: card.card, start: part[0], end: part[1] });
   };
-  save.onclick = () => poster(model, shown, overlay.checked).toBlob((blob) => {
+  save.onclick = () => poster(card, page, shown, overlay.checked).toBlob((blob) => {
     const link = element("a", { href: URL.createObjectURL(blob), download: `${about.name}.png` });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
@@ -329,53 +317,49 @@ function render({ model, el }) {
     renew();
   };
   const tell = (emotion) => {
-    model.set("told", emotion);
-    model.save_changes();
+    send("told", { card: card.card, emotion });
+    showTold(emotion);
   };
-  yes.onclick = () => tell(model.get("told") === about.label ? "" : about.label);
+  yes.onclick = () => tell(card.told === about.label ? "" : about.label);
   no.onchange = () => tell(no.value);
-
-  const onTold = () => {
-    const emotion = model.get("told");
-    yes.setAttribute("aria-pressed", emotion === about.label);
+  const showTold = (emotion) => {
+    card.told = emotion;
+    yes.ariaPressed = emotion === about.label;
     no.value = emotion === about.label ? "" : emotion;
     no.classList.toggle("ser-chosen", no.value !== "");
   };
-  const onShares = () => {
-    layer.hidden = !model.get("shares")?.byteLength;
-    listened.textContent = fill(words.listened, { emotion: about.emotions[about.label] });
-  };
-  const onTimeline = () => {
-    const met = [...new Set(model.get("timeline").map(([, , emotion]) => emotion))];
+  const showMore = () => {
+    layer.hidden = !card.shares.byteLength;
+    listened.textContent = fill(words.listened, { emotion: page.emotions[about.label] });
+    const met = [...new Set(card.timeline.map(([, , emotion]) => emotion))];
     legend.hidden = !met.length;
-    legend.setAttribute("aria-label", model.get("spoken"));
-    legend.replaceChildren(...met.map((emotion) => {
-      const swatch = element("i");
-      swatch.style.background = about.colors[emotion] ?? "#8884";
-      return element("span", {}, swatch, about.emotions[emotion]);
-    }));
+    legend.ariaLabel = card.spoken;
+    legend.replaceChildren(...met.map((emotion) =>
+      element("span", {}, element("i", { style: `background: ${page.colors[emotion] ?? "#8884"}` }), page.emotions[emotion])));
     renew();
   };
-  const onMessage = () => { ask.textContent = words.ask; };
-  const listeners = [["change:told", onTold], ["change:shares", onShares], ["change:timeline", onTimeline], ["msg:custom", onMessage]];
-  for (const [event, act] of listeners) model.on(event, act);
   const themes = new MutationObserver(renew), sizes = new ResizeObserver(renew);
   themes.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
   sizes.observe(canvas);
   const schemes = ["(prefers-color-scheme: dark)", "(forced-colors: active)"].map((query) => matchMedia(query));
   for (const scheme of schemes) scheme.addEventListener("change", renew);
   label();
-  onTold();
-  onShares();
-  onTimeline();
-  return () => {
-    for (const [event, act] of listeners) model.off(event, act);
-    for (const scheme of schemes) scheme.removeEventListener("change", renew);
-    themes.disconnect();
-    sizes.disconnect();
-    audio.pause();
-    URL.revokeObjectURL(url);
+  showTold(card.told);
+  showMore();
+  return {
+    node: box,
+    more({ timeline, spoken }, [shares]) {
+      Object.assign(card, { timeline, spoken, shares });
+      showMore();
+    },
+    answered() { ask.textContent = words.ask; },
+    close() {
+      for (const scheme of schemes) scheme.removeEventListener("change", renew);
+      themes.disconnect();
+      sizes.disconnect();
+      audio.pause();
+      URL.revokeObjectURL(url);
+    },
   };
-}
+};
 
-export default { render };

@@ -1,69 +1,63 @@
 """widgets: upload or speak in a notebook or web page, and see emotion, certainty and doubts of each recording.
 
-Browser and kernel exchange bytes; nothing is written to disk. Words and HTML come from pieces, the player from card, what
-is live from live.
+One widget. The browser draws it (widgets.css and four scripts), and exchanges messages with the kernel: their ``kind`` is
+the name of a branch here or of a function there. Nothing is written to disk. Words and HTML come from pieces.
 """
 
 import base64
-import gc
 import io
 from importlib.util import find_spec
 
-import ipywidgets as widgets
+import anywidget
+import numpy as np
 import pandas as pd
 import soundfile as sf
+import traitlets
 
 from sercore import settings
-from sercore.audio import MAX_DURATION_S
-from sercore.card import Card, Player, without_browser
-from sercore.errors import AudioError, ConfigError
-from sercore.labels import EMOTIONS
-from sercore.live import Live, Microphone
-from sercore.pieces import Pieces, close, half, wrap
+from sercore.audio import MAX_DURATION_S, MAX_SR, MIN_SR
+from sercore.card import Answered, Card
+from sercore.decoder import SUFFIXES
+from sercore.errors import AudioError, ConfigError, SerError
+from sercore.labels import COLORS, EMOTIONS
+from sercore.live import Live
+from sercore.pieces import HERE, Pieces
 from sercore.predict import COLUMNS, Prediction, kept, prediction_row
-from sercore.upload import MAX_UPLOAD_MB, Upload
 
+#: Largest file [MB] that is taken, unless `build_demo` is told otherwise; and what the microphone records at most [s]:
+#: below the 10 MB that Jupyter takes as one message.
+MAX_UPLOAD_MB, MAX_RECORDING_S = 30, 120
 #: So many cards stay open, and so many MB of sound in them; older ones keep their row in the table.
 MAX_CLIPS, MAX_KEPT_MB = 50, 100
 #: What a visitor chooses from: the shipped networks, whose words say what each is meant for.
 CHOICE = ("any_voice", "ravdess")
 
 
-class Demo(widgets.VBox):
+class Demo(anywidget.AnyWidget):
     """Upload or speak, and see a card for each recording, and a table of all of them; made by `build_demo`.
 
-    Without a browser: `add` takes a file, ``microphone.recording`` a recording, ``microphone.listen`` live audio.
-    `clips` is the table, ``live.heard`` the live timeline, and `snapshot` what is shown.
+    Without a browser: `add` takes a file, `record` what a microphone recorded, `listen` live audio. `clips` is the table,
+    `heard` the live timeline, and `snapshot` what is shown.
     """
+
+    _esm = "".join(
+        (HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("upload", "microphone", "player", "page")
+    )
+    _css = (HERE / "widgets.css").read_text(encoding="utf-8")
+    #: What does not change. The kernel never reads it: a browser can change what is synchronised.
+    page = traitlets.Dict().tag(sync=True)
 
     def __init__(self, predictor, max_upload_mb, max_clips, language):
         for option, value in (("max_upload_mb", max_upload_mb), ("max_clips", max_clips)):
             if not value > 0:
                 raise ConfigError(f"Bad {option} {value!r}: expected a number above 0.")
         self._max_mb, self._max_clips, self._pieces = max_upload_mb, max_clips, Pieces(language)
-        self._rows, self._n_spoken, self._cleared, self._later = [], 0, None, []
-        say, html, words = self._pieces.say, self._pieces.html, self._pieces.words
-        self.live = Live(self._pieces)
+        self._rows, self._cards, self._cleared, self._later = [], [], None, []
+        self._n_spoken, self._parts, self._status, self.explains = 0, bytearray(), "", True
+        self._only, self._live = predictor is not None, Live(self._pieces)
         self._answer_by(predictor or kept(), predictor.checkpoint.stem if predictor else CHOICE[0])
-        choice = [(say(f"page.{name}"), name) for name in CHOICE]
-        self.variant = widgets.RadioButtons(options=choice, description=say("page.model"))
-        self._only = predictor is not None
-        self.variant.layout.display = "none" if self._only else ""
-        hint = html.hint(max_upload_mb, MAX_DURATION_S, find_spec("av"))
-        self.upload = Upload(self._add, self._work, max_mb=max_upload_mb, hint=hint, words=words["upload"])
-        self.microphone = Microphone(self.live.listen, words=words["microphone"])
-        self.explanation = widgets.Checkbox(True, description=say("page.explain"), indent=False)
-        self.clear = widgets.Button(description=say("page.clear"), icon="trash")
-        self.status, self.table, self.download, self.results = *(widgets.HTML() for _ in range(3)), widgets.VBox()
-        self.microphone.observe(self._on_recording, names="recording")
-        self.variant.observe(self._on_variant, names="value")
-        self.clear.on_click(lambda _: self._undo() if self._cleared else self._forget())
-        controls = widgets.HBox([self.status, self.clear, self.download]).add_class("ser-controls")
-        ways = wrap(self.microphone.add_class("ser-half"), self.upload.add_class("ser-half")).add_class("ser-top")
-        top = [widgets.HTML(html.intro()).add_class("ser-intro"), ways, self._examples(), controls]
-        options = widgets.VBox([self.variant, self.explanation]).add_class("ser-options")
-        super().__init__([*top, self.live, self.results, self.table, options])
-        self.add_class("ser-demo")
+        super().__init__(page=self._page())
+        self.on_msg(self._receive)
         self._sum_up()
 
     @property
@@ -71,42 +65,145 @@ class Demo(widgets.VBox):
         """All recordings of the session: as `Predictor.predict_files`, with ``model``, and ``told``: what it was, you say."""
         return pd.DataFrame(self._rows, columns=["file", "model", *COLUMNS[2:], "told"])
 
+    @property
+    def heard(self) -> pd.DataFrame:
+        """The last minute of what was heard live, with the columns of `Predictor.timeline`."""
+        return self._live.heard
+
     def add(self, name: str, content: bytes) -> Prediction | None:
         """Predict one recording and show its card, as if it had been uploaded; None if it cannot be used."""
         prediction = self._add(str(name), bytes(content), len(content))
         self._work()
         return prediction
 
+    def record(self, samples: np.ndarray, *, sr: int = 16_000) -> Prediction | None:
+        """Add what a microphone recorded, samples (n_samples,) of full scale ±1."""
+        self._n_spoken += 1
+        return self.add(f"microphone-{self._n_spoken}.wav", _encode(samples, sr, "WAV"))
+
     def try_example(self, emotion: str) -> Prediction:
         """Add the clip that the button of this emotion stands for."""
         return self.add(f"example-{emotion}.flac", _example(emotion))
 
+    def listen(self, samples: np.ndarray, *, sr: int = 16_000, anew: bool = False, skipped_s: float = 0.0):
+        """Take the next piece (n_samples,) of live audio, mono, full scale ±1, and answer if a second has gone by.
+
+        `anew` forgets what was heard before; `skipped_s` was lost before this piece, because the kernel was busy.
+        Samples that cannot be used raise AudioError; silence can be used.
+        """
+        self._live.listen(samples, sr=sr, anew=anew, skipped_s=skipped_s)
+        self._tell("live", html=self._live.html)
+
     def snapshot(self) -> str:
         """Give what is shown, without the players, as HTML that needs no kernel: for a saved notebook."""
-        parts = [without_browser(widget) for widget in (self.status, self.live, self.results, self.table)]
-        return f'{self._pieces.html.style()}<div class="ser-demo">{"".join(parts)}</div>'
+        html = self._pieces.html
+        cards = [card.html() for card in reversed(self._cards)]
+        return html.snapshot(self._css, self._status, self._live.html, cards, html.table(self._rows))
 
-    def _examples(self):
-        """A button for each clip of data/samples, or where they are not there, for each emotion of the synthesiser."""
-        buttons, real = [], settings.samples_dir().is_dir()
-        for emotion in EMOTIONS:
-            name = self._pieces.emotion(emotion)
-            buttons.append(widgets.Button(description=name, tooltip=self._pieces.say("page.example", emotion=name)))
-            buttons[-1].on_click(lambda _, emotion=emotion: self.try_example(emotion))
-        return widgets.Box([widgets.HTML(self._pieces.html.examples(real)), *buttons]).add_class("ser-examples")
+    def _page(self):
+        say, words = self._pieces.say, self._pieces.words
+        names = {name: self._pieces.emotion(name) for name in (*EMOTIONS, "silence")}
+        return {
+            "words": {part: words[part] for part in ("page", "card", "upload", "microphone", "player")},
+            "emotions": names,
+            "colors": COLORS,
+            "hint": self._pieces.html.hint(self._max_mb, MAX_DURATION_S, find_spec("av")),
+            "accept": ",".join(["audio/*", *sorted(SUFFIXES)]),
+            "max_mb": self._max_mb,
+            "max_s": MAX_RECORDING_S,
+            "examples": {emotion: say("page.example", emotion=names[emotion]) for emotion in EMOTIONS},
+            "real": settings.samples_dir().is_dir(),
+            "choice": {} if self._only else {name: say(f"page.{name}") for name in CHOICE},
+        }
+
+    def _receive(self, _, message, buffers):
+        """Do what the browser asks; nothing that it sends is trusted."""
+        card = next((card for card in self._cards if card.id == message.get("card")), None)
+        match message:
+            case {"kind": "hello"}:
+                self._show_all()
+            case {"kind": "file"}:
+                self._take_part(message, buffers)
+            case {"kind": "recording", "sr": int(sr)} if MIN_SR <= sr <= MAX_SR:
+                self.record(np.frombuffer(buffers[0], dtype="<i2") / np.float32(2**15), sr=sr)
+            case {"kind": "live"}:
+                self._hear(message, buffers)
+            case {"kind": "example", "emotion": emotion} if emotion in EMOTIONS:
+                self.try_example(emotion)
+            case {"kind": "network", "name": name} if name in CHOICE and not self._only:
+                self._answer_by(kept(name), name)
+                self._say("changed", model=name)
+            case {"kind": "explain", "on": on}:
+                self.explains = bool(on)
+            case {"kind": "clear"}:
+                self.clear()
+            case {"kind": "undo"} if self._cleared:
+                self.undo()
+            case {"kind": "remove"} if card:
+                self._remove(card)
+            case {"kind": "told", "emotion": emotion} if card and emotion in ("", *EMOTIONS):
+                card.row["told"] = emotion
+                self._show_table()
+            case {"kind": "part"} if card:
+                card.ask_part(message.get("start"), message.get("end"))
+                self._tell("part", card=card.id, html=card.shown["part"])
+            case {"kind": "other"} if card and not self._only:
+                card.ask_other(kept(next(name for name in CHOICE if name != card.row["model"])))
+                self._tell("other", card=card.id, html=card.shown["other"])
+
+    def _take_part(self, message, buffers):
+        """A file comes in parts, since Jupyter drops a message above 10 MB without a word.
+
+        One above the limit stays in the browser, and comes with its size and no content.
+        """
+        name, size, offset = str(message["name"]), int(message["size"]), int(message["offset"])
+        try:
+            if offset == 0:
+                self._parts = bytearray()
+            # Two pages on one kernel may send at once; a file with a gap is worse than one that is refused.
+            whole = offset == len(self._parts) and size <= self._max_mb * 10**6
+            if whole:
+                self._parts += b"".join(buffers)
+            if not whole or len(self._parts) >= size:
+                content, self._parts = bytes(self._parts) if whole else b"", bytearray()
+                self._add(name, content, size)
+        finally:
+            self._tell("arrived")
+        if not self._parts and not message.get("waiting"):
+            self._work()
+
+    def _hear(self, message, buffers):
+        try:
+            samples = np.frombuffer(buffers[0], dtype="<f4")
+            self.listen(samples, sr=message["sr"], anew=message["anew"], skipped_s=message["skipped_s"])
+        except SerError as error:
+            self._tell("error", text=str(error))
+        finally:
+            self._tell("heard")  # the browser sends no more before this: nothing queues up
 
     def _add(self, name, content, size):
         self._say("listening", name=name)
+        row = {"model": self._model, "told": ""}
         try:
             y = self._load(name, content, size)
             prediction = self._predictor.predict((y, self._predictor.config.sr))
         except AudioError as error:
-            prediction = None
-            complaint = widgets.HTML(self._pieces.html.complaint(name, str(error)))
-            self._show(name, {"file": name, "error": str(error)}, [complaint])
+            prediction, row = None, row | {"file": name, "error": str(error)}
+            card = Card(row, self._pieces.html.complaint(name, str(error)))
         else:
-            self._answer(name, y, prediction)
-        self._sum_up()
+            row |= prediction_row(name, prediction)
+            row["remarks"] = " ".join(map(self._pieces.doubt, prediction.warnings))
+            card = Answered(self._pieces, row, self._predictor, y, prediction)
+        self._later += [(card, job) for job in card.later if job == "follow" or self.explains]
+        self._cleared = None
+        self._rows.append(row)
+        self._cards.append(card)
+        self._show(card)
+        while len(self._cards) > 1 and (
+            len(self._cards) > self._max_clips or sum(card.n_bytes for card in self._cards) > MAX_KEPT_MB * 10**6
+        ):
+            self._tell("close", card=self._cards.pop(0).id)
+        self._show_table()
         return prediction
 
     def _load(self, name, content, size):
@@ -119,130 +216,78 @@ class Demo(widgets.VBox):
         file.name = name  # what an error message calls it
         return self._predictor.load(file)
 
-    def _answer(self, name, y, prediction):
-        html, player = self._pieces.html, Player(self._pieces, self._predictor, name, y, prediction)
-        head, second = widgets.HTML(html.head(name, prediction)), widgets.HTML()
-        sides = wrap(half(widgets.HTML(html.bars(prediction))), half(player))
-        asked = [] if self._only else [self._ask_other(player, second)]
-        remarks = " ".join(map(self._pieces.doubt, prediction.warnings))
-        row = prediction_row(name, prediction) | {"remarks": remarks}
-        card = self._show(name, row, [head, second, player.answer, sides], asked, player)
-        player.observe(lambda change: self._on_told(card, change["new"]), names="told")
-        # The answer is there; what takes longer follows when all of a queue is answered.
-        if player.is_long:
-            self._later.append((player, player.follow, "following", {"name": name}))
-        if self.explanation.value and player.is_explicable:
-            emotion = self._pieces.emotion(prediction.label)
-            self._later.append((player, player.explain, "looking", {"name": name, "emotion": emotion}))
-
     def _work(self):
         """Do what the answers did not wait for."""
-        done = bool(self._later)
         while self._later:
-            player, job, key, values = self._later.pop(0)
-            if player.comm is not None:  # its card is still open
-                self._say(key, **values)
-                job()
-        if done:
+            card, job = self._later.pop(0)
+            if card not in self._cards:  # it was removed
+                continue
+            name, emotion = card.row["file"], self._pieces.emotion(card.row["label"])
+            self._say({"follow": "following", "explain": "looking"}[job], name=name, emotion=emotion)
+            getattr(card, job)()
+            timeline = {name: card.shown[name] for name in ("timeline", "spoken")}
+            self._tell("more", card.buffers[3:], card=card.id, **timeline)
             self._sum_up()
-        gc.collect()  # a closed card hangs in cycles, of which Python would let a hundred gather
-
-    def _ask_other(self, player, place):
-        other = next(name for name in CHOICE if name != self._model)
-        button = widgets.Button(description=self._pieces.say("card.ask", network=other))
-
-        def ask(_):
-            button.layout.display = "none"
-            place.value = self._pieces.html.other(kept(other).predict((player.load(), player.sr)))
-
-        button.on_click(ask)
-        return button
-
-    def _show(self, name, row, parts, buttons=(), player=None):
-        self._drop_cleared()
-        row = row | {"model": self._model, "told": ""}
-        self._rows.append(row)
-        say = self._pieces.say
-        remove = widgets.Button(description=say("card.remove"), tooltip=say("card.remove_it", name=name))
-        new = Card(row, parts, [*buttons, remove], player)
-        remove.on_click(lambda _: self._remove(new))
-        cards = [new, *self.results.children]
-        while len(cards) > 1 and (
-            len(cards) > self._max_clips
-            or sum(card.player.n_bytes for card in cards if card.player) > MAX_KEPT_MB * 10**6
-        ):
-            close(cards.pop())
-        self.results.children = cards
-        self._show_table()
-        return new
-
-    def _show_table(self):
-        self.table.value = self._pieces.html.table(self._rows) if self._rows else ""
-        self.download.value = self._pieces.html.csv_link(_base64(_csv(self.clips))) if self._rows else ""
-
-    def _remove(self, card):
-        self._rows = [row for row in self._rows if row is not card.row]
-        self.results.children = [other for other in self.results.children if other is not card]
-        close(card)
-        self._show_table()
-        self._sum_up()
-
-    def _sum_up(self):
-        self.clear.layout.visibility = "visible" if self._rows or self._cleared else "hidden"
-        (self.add_class if self._rows else self.remove_class)("ser-answered")
-        if self._rows:
-            self.status.value = self._pieces.html.summary(self._rows, len(self.results.children))
-        else:
-            self._say("nothing")
-
-    def _on_told(self, card, emotion):
-        card.row["told"] = emotion
-        self._show_table()
-        self._sum_up()
 
     def _answer_by(self, predictor, model):
         self._predictor, self._model = predictor, model
-        self.live.forget(predictor)
+        self._live.forget(predictor)
 
-    def _on_variant(self, change):
-        self._answer_by(kept(change["new"]), change["new"])
-        self._say("changed", model=change["new"])
+    def _remove(self, card):
+        self._rows = [row for row in self._rows if row is not card.row]
+        self._cards.remove(card)
+        self._tell("close", card=card.id)
+        self._show_table()
 
-    def _on_recording(self, change):
-        if content := change["new"]:
-            self._n_spoken += 1
-            self.add(f"microphone-{self._n_spoken}.wav", content)
-            self.microphone.recording = b""  # so that the same bytes can come again
-
-    def _forget(self):
-        """Show nothing any more; until something new comes, it can be undone."""
-        self.live.forget(self._predictor)
+    def clear(self):
+        """Show nothing any more; until something new comes, `undo` brings it back."""
+        self._live.forget(self._predictor)
         self._later.clear()
-        for widget in (self.microphone, self.upload):  # what waits in the browser is not sent
-            widget.send({"kind": "clear"})
         if self._rows:
-            self._cleared = (self._rows, self.results.children, self._n_spoken)
-            self.clear.description, self.clear.icon = self._pieces.say("page.undo"), "undo"
-        self._rows, self.results.children, self._n_spoken = [], (), 0
+            self._cleared = (self._rows, self._cards, self._n_spoken)
+        self._rows, self._cards, self._n_spoken = [], [], 0
+        self._tell("clear")  # what waits in the browser is not sent
         self._show_table()
+
+    def undo(self):
+        """Bring back what was cleared."""
+        (self._rows, self._cards, self._n_spoken), self._cleared = self._cleared, None
+        self._show_all()
+
+    def _show_all(self):
+        for card in self._cards:
+            self._show(card)
+        self._tell("live", html=self._live.html)
+        self._show_table()
+
+    def _show(self, card):
+        ask = next(name for name in CHOICE if name != card.row["model"]) if card.buffers and not self._only else ""
+        told, name = card.row["told"], card.row["file"]
+        self._tell("card", card.buffers, card=card.id, name=name, told=told, ask=ask, **card.shown)
+
+    def _show_table(self):
+        html, csv = self._pieces.html, base64.b64encode(_csv(self.clips)).decode()
+        state = "answered" if self._rows else "cleared" if self._cleared else "empty"
+        table = html.table(self._rows) if self._rows else ""
+        self._tell("table", html=table, csv=f"data:text/csv;charset=utf-8;base64,{csv}", state=state)
         self._sum_up()
 
-    def _undo(self):
-        self._rows, self.results.children, self._n_spoken = self._cleared
-        self._keep()
-        self._show_table()
-        self._sum_up()
-
-    def _drop_cleared(self):
-        for card in self._cleared[1] if self._cleared else ():
-            close(card)
-        self._keep()
-
-    def _keep(self):
-        self._cleared, self.clear.description, self.clear.icon = None, self._pieces.say("page.clear"), "trash"
+    def _sum_up(self):
+        n_open = len(self._cards)
+        self._tell_status(self._pieces.html.summary(self._rows, n_open) if self._rows else self._words("nothing"))
 
     def _say(self, key, **values):
-        self.status.value = self._pieces.html.status(self._pieces.say(f"page.{key}", **values))
+        self._tell_status(self._words(key, **values))
+
+    def _words(self, key, **values):
+        return self._pieces.html.text(self._pieces.say(f"page.{key}", **values))
+
+    def _tell_status(self, html):
+        self._status = html
+        self._tell("status", html=html)
+
+    def _tell(self, kind, buffers=(), **values):
+        self.send({"kind": kind, **values}, list(buffers))
 
 
 def build_demo(
@@ -286,9 +331,13 @@ def _example(emotion):
         return clip.read_bytes()
     from sercore.corpora import synthetic
 
-    sound = io.BytesIO()
-    sf.write(sound, synthetic.synthesize(emotion), synthetic.SR, format="FLAC")
-    return sound.getvalue()
+    return _encode(synthetic.synthesize(emotion), synthetic.SR, "FLAC")
+
+
+def _encode(samples, sr, kind):
+    file = io.BytesIO()
+    sf.write(file, samples, sr, format=kind)
+    return file.getvalue()
 
 
 def _csv(table):
@@ -300,7 +349,3 @@ def _csv(table):
 
 def _harmless(cell):
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
-
-
-def _base64(content):
-    return base64.b64encode(content).decode()

@@ -12,10 +12,10 @@ ROOMS = (
     "errors", "settings", "labels", "headers", "decoder", "audio", "corpora", "download", "features", "cache", "augment",
     "splits", "outliers",
     "dataset", "models", "train", "evaluate", "recipes", "records", "crossval", "ablation", "compare", "robustness",
-    "predict", "export", "batch", "explain", "plots", "pieces", "upload", "live", "card", "widgets",
+    "predict", "export", "batch", "explain", "plots", "pieces", "live", "card", "widgets",
     "cli", "__main__",
 )  # fmt: skip
-SHOWING = ("plots", "pieces", "upload", "live", "card", "widgets", "cli", "__main__")
+SHOWING = ("plots", "pieces", "live", "card", "widgets", "cli", "__main__")
 #: What `from sercore import …` gives besides rooms, and the room it comes from; None is the package's own.
 LAZY = {"__version__": None, "Predictor": "predict", "predict_emotion": "predict", "load_corpus": "corpora"}
 

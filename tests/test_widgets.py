@@ -11,18 +11,17 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from string import Formatter
+from types import SimpleNamespace
 
-import ipywidgets
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
 import torch
-from traitlets import TraitError
 from typer.testing import CliRunner
 
 from sercore import live, settings, widgets
-from sercore.card import Player
+from sercore.card import Answered
 from sercore.cli import app
 from sercore.corpora.synthetic import SR, synthesize
 from sercore.errors import AudioError, ConfigError
@@ -57,94 +56,129 @@ def predictor(tmp_path_factory):
     return make_predictor(tmp_path_factory.mktemp("sure"), 1e-3)
 
 
+class Page:
+    """What the page shows: it takes the messages of a demo as page.js does, and sends as it does."""
+
+    def __init__(self, demo, *, explains=False):
+        self.demo, self.cards, self.answers = demo, {}, []
+        self.status = self.table = self.csv = self.live = self.state = ""
+        demo.send, demo.explains = self.receive, explains  # an explanation takes most of the time
+        self.send("hello")
+
+    def send(self, kind, data=b"", **values):
+        self.demo._handle_custom_msg({"kind": kind, **values}, [memoryview(data)])
+
+    def receive(self, message, buffers):
+        match message:
+            case {"kind": "card", "card": number}:
+                shown = {"bars": "", "other": "", "part": "", "about": None} | message
+                self.cards.setdefault(number, SimpleNamespace(**shown, buffers=list(buffers)))
+            case {"kind": "close", "card": number}:
+                del self.cards[number]
+            case {"kind": "clear"}:
+                self.cards.clear()
+                self.live = ""
+            case {"kind": "more", "card": number}:
+                self.cards[number].__dict__.update(message)
+                self.cards[number].buffers[3:] = buffers
+            case {"kind": "part" | "other" as kind, "card": number, "html": html}:
+                setattr(self.cards[number], kind, html)
+            case {"kind": "table"}:
+                self.table, self.csv, self.state = message["html"], message["csv"], message["state"]
+            case {"kind": "status" | "live" as kind, "html": html}:
+                setattr(self, kind, html)
+            case _:
+                self.answers.append(message)
+
+    @property
+    def newest(self):
+        return self.cards[max(self.cards)]
+
+    @property
+    def html(self):
+        """All that is shown, but for the players."""
+        cards = [card.head + card.other + card.part + card.bars for _, card in sorted(self.cards.items(), reverse=True)]
+        return "".join([self.status, self.live, *cards, self.table])
+
+    @property
+    def text(self):
+        return plain(self.html)
+
+    def ask(self, **part):
+        """Ask about a part of the newest card; give what it says of it."""
+        self.send("part", card=self.newest.card, **part)
+        return unescape(self.newest.part)
+
+    def saved(self):
+        """What a click on the download link would save."""
+        return pd.read_csv(io.BytesIO(base64.b64decode(self.csv.split(",", 1)[1])), keep_default_na=False)
+
+
+def plain(html):
+    """HTML without its tags, each space plain."""
+    return " ".join(re.sub("<[^>]*>", " ", re.sub("</?(span|b|bdi)[^>]*>", "", unescape(html))).split())
+
+
 @pytest.fixture
-def demo(predictor):
-    demo = build_demo(predictor)
-    demo.explanation.value = False  # it takes most of the time, and one test looks at it
-    return demo
+def page(predictor):
+    return Page(build_demo(predictor))
 
 
-def walk(widget):
-    yield widget
-    for child in getattr(widget, "children", ()):
-        yield from walk(child)
+@pytest.fixture
+def demo(page):
+    return page.demo
 
 
-def html(widget):
-    return "".join(part.value for part in walk(widget) if isinstance(part, ipywidgets.HTML))
-
-
-def saved(demo):
-    """What a click on the download link would save."""
-    data = re.search(r'href="data:text/csv;charset=utf-8;base64,([^"]+)"', demo.download.value).group(1)
-    return pd.read_csv(io.BytesIO(base64.b64decode(data)), keep_default_na=False)
-
-
-def test_a_card_holds_player_bars_and_verdict(demo, predictor):
+def test_a_card_holds_player_bars_and_verdict(page, demo, predictor):
     prediction = demo.add("happy.wav", HAPPY)
-    (card,) = demo.results.children
-    player = card.player
-    played, sr = sf.read(io.BytesIO(player.sound), dtype="float32")
+    (card,) = page.cards.values()
+    played, sr = sf.read(io.BytesIO(card.buffers[0]), dtype="float32")
     assert sr == SR and played == pytest.approx(predictor.load(io.BytesIO(HAPPY)), abs=1e-4)  # what the network heard
-    text = unescape(html(card))
-    verdict = f"{prediction.label}, {100 * prediction.confidence:.0f}\u00a0% sure"
-    assert verdict in re.sub("<[^>]*>", "", text) and f"answered by {prediction.network}" in text
-    words = " ".join(re.sub("<[^>]*>", " ", text).split())
+    assert f"{prediction.label}, {100 * prediction.confidence:.0f} % sure" in plain(card.head)
+    assert f"answered by {prediction.network}" in plain(card.head)
     for emotion, share in prediction.probabilities.items():
-        assert f"{emotion} {100 * share:.0f} %" in words.replace("\u00a0", " ") and COLORS[emotion] in text
+        assert f"{emotion} {100 * share:.0f} %" in plain(card.bars) and COLORS[emotion] in card.bars
 
 
-def test_the_browser_gets_small_numbers_to_draw(demo, predictor):
+def test_the_browser_gets_small_numbers_to_draw(page, demo, predictor):
     demo.add("long.wav", encode(np.tile(VOICE, 10)))
-    player = demo.results.children[0].player
-    about, config = player.about, predictor.config
-    levels = np.frombuffer(player.levels, np.uint8).reshape(config.n_mels, -1)
+    _, envelope, levels, _ = page.newest.buffers
+    about, config = page.newest.about, predictor.config
+    levels = np.frombuffer(levels, np.uint8).reshape(config.n_mels, -1)
     assert levels.shape[1] <= 1200 and about["n_mels"] == config.n_mels
     assert levels.shape[1] * about["column_s"] == pytest.approx(about["duration_s"], abs=2 * about["column_s"])
     assert (levels.min(), levels.max()) == (0, 255)
-    lowest, highest = np.frombuffer(player.envelope, np.int8).reshape(2, -1)
+    lowest, highest = np.frombuffer(envelope, np.int8).reshape(2, -1)
     assert len(lowest) <= 1200 and max(-lowest.min(), highest.max()) == 127 and (lowest <= highest).all()
     (low, first), *_, (high, last) = about["marks"]
     assert (low, high) == (500, 4000) and 0 < first < last < 1
-    assert about["verdict"].startswith(player.about["label"]) and "\u00a0" not in about["verdict"].strip()
+    assert about["verdict"].startswith(about["label"]) and "\u00a0" not in about["verdict"].strip()
 
 
-def test_a_tone_stands_where_its_mark_is(predictor):
-    demo = build_demo(predictor)
-    demo.explanation.value = False
+def test_a_tone_stands_where_its_mark_is(page, demo):
     demo.add("tone.wav", encode(0.3 * np.sin(2 * np.pi * 2000 * np.arange(SR) / SR)))
-    player = demo.results.children[0].player
-    levels = np.frombuffer(player.levels, np.uint8).reshape(64, -1)
-    place = dict(map(tuple, player.about["marks"]))[2000]
+    levels = np.frombuffer(page.newest.buffers[2], np.uint8).reshape(64, -1)
+    place = dict(map(tuple, page.newest.about["marks"]))[2000]
     assert levels[:, 20].argmax() / 64 == pytest.approx(place, abs=0.02)
 
 
-def ask(demo, monkeypatch, **message):
-    """Press 'Ask about this part' in the newest card; give what it says of it."""
-    player = demo.results.children[0].player
-    browser = Browser(player, monkeypatch)
-    browser.send({"kind": "part"} | message)
-    assert browser.answers == [{"kind": "answered"}]
-    return unescape(player.answer.value)
-
-
-def test_a_part_is_answered_as_a_recording_of_its_own(demo, predictor, monkeypatch):
-    y = np.concatenate([synthesize("happy"), synthesize("sad")])
-    demo.add("two.wav", encode(y))
-    expected = predictor.predict((demo.results.children[0].player.load()[SR : 2 * SR + SR // 2], SR))
-    text = ask(demo, monkeypatch, start=1.0, end=2.5)
+def test_a_part_is_answered_as_a_recording_of_its_own(page, demo, predictor):
+    demo.add("two.wav", encode(np.concatenate([synthesize("happy"), synthesize("sad")])))
+    heard = sf.read(io.BytesIO(page.newest.buffers[0]), dtype="float32")[0]
+    expected = predictor.predict((heard[SR : 2 * SR + SR // 2], SR))
+    text = plain(page.ask(start=1.0, end=2.5))
     assert "From 1.0 to 2.5 s alone" in text
-    assert f"{expected.label}, {100 * expected.confidence:.0f}\u00a0% sure" in re.sub("<[^>]*>", "", text)
-    assert text in unescape(html(demo.results)) and len(demo.clips) == 1  # in the card, under the verdict
+    assert f"{expected.label}, {100 * expected.confidence:.0f} % sure" in text
+    assert text in plain(demo.snapshot()) and len(demo.clips) == 1  # in the card, under the verdict
 
 
-def test_a_part_brings_its_own_doubts(demo, monkeypatch):
+def test_a_part_brings_its_own_doubts(page, demo):
     demo.add("two.wav", encode(VOICE))
-    assert "⚠ Too short: " in ask(demo, monkeypatch, start=0.0, end=0.5)
+    assert "⚠ Too short: " in page.ask(start=0.0, end=0.5)
 
 
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("part", "said"),
     [
         ({"start": 0.5, "end": 0.6}, "Too short a part, 0.10 s: expected at least 0.2 s."),
         ({"start": 1.0, "end": 0.5}, "Bad part from 1.0 to 0.5: expected two times from 0 to 2.0 s"),
@@ -155,45 +189,61 @@ def test_a_part_brings_its_own_doubts(demo, monkeypatch):
         ({}, "Bad part from None to None"),
     ],
 )
-def test_a_part_that_is_none_is_refused(demo, monkeypatch, message, said):
+def test_a_part_that_is_none_is_refused(page, demo, part, said):
     demo.add("voice.wav", encode(VOICE))
-    text = ask(demo, monkeypatch, **message)
+    text = page.ask(**part)
     assert said in text and "ser-verdict" not in text
-    assert "<b>" not in demo.results.children[0].player.answer.value
+    assert "<b>" not in page.newest.part
 
 
-def test_a_silent_part_has_no_emotion(demo, monkeypatch):
+def test_a_silent_part_has_no_emotion(page, demo):
     demo.add("pause.wav", encode(np.concatenate([VOICE, np.zeros(2 * SR)])))
-    assert "silen" in ask(demo, monkeypatch, start=2.5, end=3.9).lower()
+    assert "silen" in page.ask(start=2.5, end=3.9).lower()
 
 
-def test_what_the_browser_changes_is_not_what_is_asked_about(demo, monkeypatch):
-    demo.add("voice.wav", encode(VOICE))
-    player = demo.results.children[0].player
-    before = ask(demo, monkeypatch, start=0.0, end=2.0)
-    player.sound, player.about = b"nothing", {}
-    assert ask(demo, monkeypatch, start=0.0, end=2.0) == before and demo.snapshot().count("<img ") == 1
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"kind": "nothing"},
+        {"kind": "example", "emotion": "../secret"},
+        {"kind": "example", "emotion": ["happy"]},
+        {"kind": "network", "name": "/etc/passwd"},
+        {"kind": "told", "card": 10**9, "emotion": "happy"},
+        {"kind": "part", "card": "0", "start": 0, "end": 1},
+        {"kind": "recording", "sr": 0},
+        {"kind": "undo"},
+    ],
+    ids=str,
+)
+def test_a_message_that_is_none_changes_nothing(page, demo, message):
+    demo.add("voice.wav", HAPPY)
+    before = page.html
+    demo._handle_custom_msg(message, [])
+    demo.page = {}  # what is synchronised, a browser can change
+    assert page.html == before and page.ask(start=0.0, end=1.0).count("ser-verdict") == 1
 
 
-def test_what_a_visitor_says_is_counted_and_kept_in_the_table(demo):
+def test_what_a_visitor_says_is_counted_and_kept_in_the_table(page, demo):
     first, second = (demo.add(name, HAPPY).label for name in ("a.wav", "b.wav"))
-    newest, oldest = (card.player for card in demo.results.children)
-    oldest.told = first
-    newest.told = other = next(emotion for emotion in EMOTIONS if emotion != second)
-    assert demo.clips["told"].to_list() == [first, other] == saved(demo)["told"].to_list()
-    assert "1 of 2 right, as you say." in demo.status.value and f"<td>{other}</td>" in demo.table.value
-    newest.told = ""
-    assert demo.clips["told"].to_list() == [first, ""] and "1 of 1 right" in demo.status.value
+    oldest, newest = page.cards
+    other = next(emotion for emotion in EMOTIONS if emotion != second)
+    page.send("told", card=oldest, emotion=first)
+    page.send("told", card=newest, emotion=other)
+    assert demo.clips["told"].to_list() == [first, other] == page.saved()["told"].to_list()
+    assert "1 of 2 right, as you say." in page.status and f"<td>{other}</td>" in page.table
+    page.send("told", card=newest, emotion="")
+    assert demo.clips["told"].to_list() == [first, ""] and "1 of 1 right" in page.status
     demo.add("bad.wav", b"")
-    demo.clear.click()
-    demo.clear.click()
-    assert demo.clips["told"].to_list() == [first, "", ""] and "1 of 1 right" in demo.status.value
+    page.send("clear")
+    page.send("undo")
+    assert demo.clips["told"].to_list() == [first, "", ""] and "1 of 1 right" in page.status
+    assert [card.told for card in page.cards.values()] == [first, "", ""]
 
 
-def test_only_an_emotion_can_be_told(demo):
+def test_only_an_emotion_can_be_told(page, demo):
     demo.add("a.wav", HAPPY)
-    with pytest.raises(TraitError):
-        demo.results.children[0].player.told = "=HYPERLINK()"
+    page.send("told", card=page.newest.card, emotion="=HYPERLINK()")
     assert demo.clips["told"].to_list() == [""]
 
 
@@ -215,70 +265,69 @@ def test_both_languages_say_the_same():
     assert set(EMOTIONS) < set(english["emotions"])
 
 
-@pytest.mark.parametrize("name", ["microphone", "player", "upload"])
+@pytest.mark.parametrize("name", ["microphone", "page", "player", "upload"])
 def test_a_script_has_no_words_of_its_own_and_none_is_missing(name):
     text = (Path(widgets.__file__).parent / f"{name}.js").read_text()
-    used = set(re.findall(r"\bwords\.(\w+)", text)) | set(re.findall(r'get\("words"\)\.(\w+)', text))
+    used = set(re.findall(r"(?<!page\.)\bwords\.(\w+)", text))
     assert used and used <= set(WORDS["en"][name])
+    for part, key in re.findall(r"page\.words\.(\w+)\.(\w+)", text):
+        assert key in WORDS["en"][part]
     assert re.findall(r'(?:textContent|say\()[ =:]*"[A-Za-z]{3,} ', text) == []
 
 
 def test_a_german_page_speaks_german(predictor, monkeypatch):
-    demo = build_demo(predictor, language="de")
-    demo.explanation.value = False
-    german = WORDS["de"]["emotions"]
-    assert "Noch keine Aufnahme." in demo.status.value and demo.clear.description == "Leeren"
-    assert demo.upload.words["choose"] == "Aufnahmen wählen" and "30 MB und 5 Minuten" in demo.upload.hint
+    page = Page(demo := build_demo(predictor, language="de"))
+    german, words = WORDS["de"]["emotions"], demo.page["words"]
+    assert "Noch keine Aufnahme." in page.status and words["page"]["clear"] == "Leeren"
+    assert words["upload"]["choose"] == "Aufnahmen wählen" and "30 MB und 5 Minuten" in demo.page["hint"]
     label = demo.add("happy.wav", HAPPY).label
-    text = unescape(html(demo))
-    assert f"{german[label]}, zu 100\u00a0% sicher" in re.sub("<[^>]*>", "", text) and "2,1 s" in text
-    assert demo.clips["label"].to_list() == saved(demo)["label"].to_list() == [label]  # data stay as they are
+    assert f"{german[label]}, zu 100 % sicher" in page.text and "2,1 s" in page.text
+    assert demo.clips["label"].to_list() == page.saved()["label"].to_list() == [label]  # data stay as they are
     demo.add("quiet.wav", encode(0.004 * synthesize("happy")[: SR // 2]))
-    assert "⚠ Zu leise: näher am Mikrofon" in html(demo.results) and "Too " not in html(demo)
-    assert "Zu kurz: " in demo.table.value
+    assert "⚠ Zu leise: näher am Mikrofon" in page.text and "Too " not in page.text
+    assert "Zu kurz: " in page.table
     demo.add("bad.wav", b"")
-    assert 'unbrauchbar.</b> <span lang="en">' in html(demo.results)
+    assert 'unbrauchbar.</b> <span lang="en">' in page.html
     monkeypatch.setenv("SERCORE_LANGUAGE", "de")
-    assert build_demo(predictor).clear.description == "Leeren"
+    assert build_demo(predictor).page["words"]["page"]["clear"] == "Leeren"
     with pytest.raises(ConfigError, match=r"Bad language 'fr': expected one of \['en', 'de'\]"):
         build_demo(predictor, language="fr")
 
 
 def test_below_one_half_the_verdict_names_two(tmp_path):
-    demo = build_demo(make_predictor(tmp_path, 1.0))
-    prediction = demo.add("happy.wav", HAPPY)
+    page = Page(build_demo(make_predictor(tmp_path, 1.0)))
+    prediction = page.demo.add("happy.wav", HAPPY)
     first, second = sorted(EMOTIONS, key=prediction.probabilities.get, reverse=True)[:2]
-    assert f"not sure: {first} or {second}" in html(demo.results)
-    assert "% sure" not in html(demo.results)
-    assert "⚠" not in html(demo.results)  # said once, not again as a warning
+    assert f"not sure: {first} or {second}" in page.text
+    assert "% sure" not in page.text
+    assert "⚠" not in page.text  # said once, not again as a warning
 
 
-def test_warnings_stand_in_the_card_and_in_the_table(demo):
+def test_warnings_stand_in_the_card_and_in_the_table(page, demo):
     warnings = demo.add("hiss.wav", encode(HISS[: SR // 2])).warnings
     assert [doubt.code for doubt in warnings] == ["short", "no_speech"]
     for doubt in warnings:
-        assert f"⚠ {doubt.text}" in html(demo.results) and doubt.text in demo.table.value
+        assert f"⚠ {doubt.text}" in page.newest.head and doubt.text in page.table
 
 
 @pytest.mark.parametrize("content", [b"", b"not audio", HAPPY[:30], encode(np.zeros(SR))],
                          ids=["empty", "text", "header", "silence"])  # fmt: skip
-def test_a_bad_file_says_why_and_the_others_go_on(demo, content):
+def test_a_bad_file_says_why_and_the_others_go_on(page, demo, content):
     assert demo.add("bad.wav", content) is None and demo.add("good.wav", HAPPY)
-    good, bad = demo.results.children
-    assert "Cannot use this file" in html(bad) and "bad.wav" in html(bad)
-    assert "Cannot use this file" not in html(good)
+    bad, good = page.cards.values()
+    assert "Cannot use this file" in bad.head and "bad.wav" in bad.head and bad.buffers == []
+    assert "Cannot use this file" not in good.head
     assert list(demo.clips["file"]) == ["bad.wav", "good.wav"]
     assert demo.clips["error"].iloc[0] and not demo.clips["error"].iloc[1]
-    assert "2 recordings, 1 of them unusable." in demo.status.value
+    assert "2 recordings, 1 of them unusable." in page.status
 
 
 def test_a_recording_above_the_limit_is_refused_unread(predictor):
-    demo = build_demo(predictor, max_upload_mb=1.5)
-    assert demo.add("large.wav", bytes(1_500_001)) is None
-    assert "Too large: large.wav has 2 MB, expected at most 1.5 MB" in html(demo.results)
-    assert (
-        "1.5 MB and 5 minutes each" in demo.upload.hint and demo.upload.max_mb == 1.5
-    )  # told before, and known to the browser
+    page = Page(build_demo(predictor, max_upload_mb=1.5))
+    assert page.demo.add("large.wav", bytes(1_500_001)) is None
+    assert "Too large: large.wav has 2 MB, expected at most 1.5 MB" in page.text
+    told = page.demo.page  # before, and known to the browser
+    assert "1.5 MB and 5 minutes each" in told["hint"] and told["max_mb"] == 1.5
 
 
 @pytest.mark.parametrize("option", ["max_upload_mb", "max_clips"])
@@ -287,86 +336,69 @@ def test_a_limit_that_lets_nothing_through_is_refused(predictor, option):
         build_demo(predictor, **{option: 0})
 
 
-class Browser:
-    """Talks to a widget as its JavaScript does, and keeps the answers."""
-
-    def __init__(self, widget, monkeypatch):
-        self.widget, self.answers = widget, []
-        monkeypatch.setattr(widget, "send", lambda content, buffers=None: self.answers.append(content))
-
-    def send(self, message, data=b""):
-        self.widget._handle_custom_msg(message, [memoryview(data)])
-
-
-def test_a_file_comes_in_parts_and_each_is_acknowledged(demo, monkeypatch):
-    browser = Browser(demo.upload, monkeypatch)
+def test_a_file_comes_in_parts_and_each_is_acknowledged(page, demo):
     third = len(HAPPY) // 3
     for offset, end in ((0, third), (third, 2 * third), (2 * third, len(HAPPY))):
         assert demo.clips.empty
-        browser.send({"name": "parts.wav", "size": len(HAPPY), "offset": offset}, HAPPY[offset:end])
-    assert browser.answers == 3 * [{"kind": "arrived"}]
+        page.send("file", HAPPY[offset:end], name="parts.wav", size=len(HAPPY), offset=offset)
+    assert page.answers == 3 * [{"kind": "arrived"}]
     assert demo.clips[["file", "error"]].to_numpy().tolist() == [["parts.wav", ""]]
 
 
-def test_a_file_with_a_gap_is_refused_and_the_next_one_is_whole_again(demo, monkeypatch):
-    browser = Browser(demo.upload, monkeypatch)
+def test_a_file_with_a_gap_is_refused_and_the_next_one_is_whole_again(page, demo):
     head = {"name": "gap.wav", "size": len(HAPPY)}
-    browser.send(head | {"offset": 0}, HAPPY[:1000])
-    browser.send(head | {"offset": 2000}, HAPPY[2000:])
+    page.send("file", HAPPY[:1000], offset=0, **head)
+    page.send("file", HAPPY[2000:], offset=2000, **head)
     assert demo.clips["error"][0].startswith("Incomplete: gap.wav arrived with a gap. Choose it again")
-    browser.send(head | {"offset": 0}, HAPPY)
+    page.send("file", HAPPY, offset=0, **head)
     assert demo.clips["error"][1] == ""
 
 
-def test_a_file_that_the_browser_kept_back_gets_its_card(demo, monkeypatch):
-    browser = Browser(demo.upload, monkeypatch)
-    browser.send({"name": "film.mp4", "size": 700 * 10**6, "offset": 0})
-    assert f"Too large: film.mp4 has 700 MB, expected at most {MAX_UPLOAD_MB} MB." in html(demo.results)
-    assert browser.answers == [{"kind": "arrived"}]
+def test_a_file_that_the_browser_kept_back_gets_its_card(page):
+    page.send("file", name="film.mp4", size=700 * 10**6, offset=0)
+    assert f"Too large: film.mp4 has 700 MB, expected at most {MAX_UPLOAD_MB} MB." in page.newest.head
+    assert page.answers == [{"kind": "arrived"}]
 
 
-def test_a_recording_of_the_microphone_is_answered_like_a_file(demo, predictor):
-    demo.microphone.recording = memoryview(HAPPY)  # as it arrives
-    demo.microphone.recording = HAPPY
+def test_a_recording_of_the_microphone_is_answered_like_a_file(page, demo, predictor):
+    y = sf.read(io.BytesIO(HAPPY), dtype="int16")[0]
+    page.send("recording", y.tobytes(), sr=SR)
+    demo.record(y / 2**15, sr=SR)
     assert list(demo.clips["file"]) == ["microphone-1.wav", "microphone-2.wav"]
     assert demo.clips["confidence"][0] == pytest.approx(predictor.predict(io.BytesIO(HAPPY)).confidence, abs=1e-6)
-    assert demo.microphone.recording == b""  # the card has it
 
 
-def test_live_answers_every_second_as_the_predictor_does(demo, predictor):
+def test_live_answers_every_second_as_the_predictor_does(page, demo, predictor):
     seconds = VOICE.reshape(2, SR)
     for second in seconds:
-        demo.microphone.listen(second)
+        demo.listen(second)
     expected = [predictor.predict((seconds[:1].ravel(), SR)), predictor.predict((seconds.ravel(), SR))]
-    assert demo.live.heard[["start_s", "end_s"]].to_numpy().tolist() == [[0, 1], [0, 2]]
-    assert list(demo.live.heard["label"]) == [answer.label for answer in expected]
-    assert demo.live.heard["confidence"].to_numpy() == pytest.approx(
-        [answer.confidence for answer in expected], abs=1e-6
-    )
-    shown = html(demo.live)
+    assert demo.heard[["start_s", "end_s"]].to_numpy().tolist() == [[0, 1], [0, 2]]
+    assert list(demo.heard["label"]) == [answer.label for answer in expected]
+    assert demo.heard["confidence"].to_numpy() == pytest.approx([answer.confidence for answer in expected], abs=1e-6)
     means = pd.DataFrame([answer.probabilities for answer in expected]).mean()
-    verdict = f"{means.idxmax()}, {100 * means.max():.0f}\u00a0% sure"  # of both, or it would flicker
-    assert verdict in re.sub("<[^>]*>", "", unescape(shown)) and COLORS[means.idxmax()] in shown
-    assert f'alt="Emotion over time, live: {expected[0].label} until ' in shown
+    verdict = f"{means.idxmax()}, {100 * means.max():.0f} % sure"  # of both, or it would flicker
+    assert verdict in plain(page.live) and COLORS[means.idxmax()] in page.live
+    assert f'aria-label="Emotion over time, live: {expected[0].label} until ' in page.live
     assert demo.clips.empty  # live is not kept
 
 
 @pytest.mark.parametrize("sound", [np.zeros(SR, np.float32), HISS], ids=["silence", "hiss"])
-def test_live_no_voice_has_no_emotion(demo, sound):
-    demo.microphone.listen(sound)
-    assert list(demo.live.heard["label"]) == ["silence"]
-    assert demo.live.heard[list(EMOTIONS)].isna().all(axis=None)
-    assert "silence" in html(demo.live) and "%" not in re.sub("<[^>]*>", "", html(demo.live))
+def test_live_no_voice_has_no_emotion(page, demo, sound):
+    demo.listen(sound)
+    assert list(demo.heard["label"]) == ["silence"]
+    assert demo.heard[list(EMOTIONS)].isna().all(axis=None)
+    assert "silence" in plain(page.live) and "%" not in plain(page.live)
 
 
 def test_live_small_pieces_make_one_answer_a_second_and_skipped_sound_is_time(demo):
     for piece in np.split(VOICE, 20):
-        demo.microphone.listen(piece)
-    assert demo.live.heard["end_s"].to_list() == pytest.approx([1, 2])
-    demo.microphone.listen(VOICE[:SR], skipped_s=10)
-    assert demo.live.heard[["start_s", "end_s"]].iloc[-1].to_list() == pytest.approx([12, 13])  # no window over the gap
-    demo.microphone.listen(VOICE[:SR], anew=True)
-    assert demo.live.heard["end_s"].to_list() == [1]
+        demo.listen(piece)
+    assert demo.heard["end_s"].to_list() == pytest.approx([1, 2])
+    demo.listen(VOICE[:SR], skipped_s=10)
+    assert demo.heard[["start_s", "end_s"]].iloc[-1].to_list() == pytest.approx([12, 13])  # no window over the gap
+    demo.listen(VOICE[:SR], anew=True)
+    assert demo.heard["end_s"].to_list() == [1]
 
 
 def growth(action, settled, turns):
@@ -386,22 +418,17 @@ def growth(action, settled, turns):
 @pytest.mark.slow
 def test_live_keeps_no_more_than_it_shows(demo, monkeypatch):
     monkeypatch.setattr(live, "LIVE_WINDOWS", 3)
-    demo.microphone.listen(np.zeros(SR, np.float32), anew=True)
-
-    def hear(second):
-        demo.microphone.listen(np.zeros(SR, np.float32))
-
-    assert growth(hear, 4, 13) < 5_000  # of the 64,000 bytes that a second brings
-    assert demo.live.heard["end_s"].to_list() == [12, 13, 14]
+    demo.listen(np.zeros(SR, np.float32), anew=True)
+    assert growth(lambda _: demo.listen(np.zeros(SR, np.float32)), 4, 13) < 5_000  # of the 64,000 that a second brings
+    assert demo.heard["end_s"].to_list() == [12, 13, 14]
 
 
-def test_live_sound_of_the_browser_is_heard_and_bad_sound_is_told(demo, monkeypatch):
-    browser = Browser(demo.microphone, monkeypatch)
+def test_live_sound_of_the_browser_is_heard_and_bad_sound_is_told(page, demo):
     message = {"sr": 48_000, "anew": True, "skipped_s": 0}
-    browser.send(message, synthesize("sad", sr=48_000)[:48_000].astype("<f4").tobytes())
-    assert demo.live.heard["end_s"].to_list() == [1] and browser.answers == [{"kind": "heard"}]
-    browser.send(message, np.full(9, np.nan, "<f4").tobytes())
-    error, heard = browser.answers[1:]
+    page.send("live", synthesize("sad", sr=48_000)[:48_000].astype("<f4").tobytes(), **message)
+    assert demo.heard["end_s"].to_list() == [1] and page.answers == [{"kind": "heard"}]
+    page.send("live", np.full(9, np.nan, "<f4").tobytes(), **message)
+    error, heard = page.answers[1:]
     assert error["kind"] == "error" and "Bad live samples" in error["text"]
     assert heard == {"kind": "heard"}  # and the browser goes on
 
@@ -416,126 +443,120 @@ def test_live_sound_of_the_browser_is_heard_and_bad_sound_is_told(demo, monkeypa
 )
 def test_live_samples_that_are_none_are_refused(demo, samples, sr, message):
     with pytest.raises(AudioError, match=message):
-        demo.microphone.listen(samples, sr=sr)
+        demo.listen(samples, sr=sr)
 
 
-def test_only_a_longer_recording_has_a_timeline_and_pauses_are_silence(demo):
+def test_only_a_longer_recording_has_a_timeline_and_pauses_are_silence(page, demo):
     demo.add("short.wav", HAPPY)
-    assert demo.results.children[0].player.timeline == []
+    assert page.newest.timeline == []
     pause = np.zeros(4 * SR, np.float32)
     demo.add("long.wav", encode(np.concatenate([VOICE, pause, VOICE])))
-    player = demo.results.children[0].player
-    said = player.spoken.removeprefix("Emotion over time in long.wav: ")
+    timeline = page.newest.timeline
+    said = page.newest.spoken.removeprefix("Emotion over time in long.wav: ")
     labels = [span.split(" until ")[0] for span in said.split(", ")]
-    assert labels.count("silence") == 1 and labels == [label for *_, label in player.timeline]
-    starts, ends = zip(*((start, end) for start, end, _ in player.timeline), strict=True)
+    assert labels.count("silence") == 1 and labels == [label for *_, label in timeline]
+    starts, ends = zip(*((start, end) for start, end, _ in timeline), strict=True)
     assert starts == (0, *ends[:-1]) and ends[-1] == pytest.approx(8, abs=0.01)
-    (first, last) = player.timeline[labels.index("silence")][:2]
+    first, last, _ = timeline[labels.index("silence")]
     assert 1.5 < first < 3.5 < last < 6.5
 
 
 def test_the_card_says_what_the_network_listened_to_unless_it_is_switched_off(predictor):
-    demo = build_demo(predictor)
+    page = Page(demo := build_demo(predictor), explains=True)
     label = demo.add("happy.wav", HAPPY).label
-    demo.explanation.value = False
+    assert f"voice that spoke most for “{label}”" in demo.snapshot()
+    page.send("explain", on=False)
     demo.add("again.wav", HAPPY)
-    without, with_it = (card.player for card in demo.results.children)
-    assert without.shares == b"" and len(with_it.shares) == len(with_it.levels)
-    shares = np.frombuffer(with_it.shares, np.uint8)
+    with_it, without = (card.buffers for card in page.cards.values())
+    assert without[3] == b"" and len(with_it[3]) == len(with_it[2])
+    shares = np.frombuffer(with_it[3], np.uint8)
     assert shares.max() == 255 and (shares == 0).any()
-    assert f"voice that spoke most for “{label}”" in with_it.picture() and "spoke most" not in without.picture()
+    assert demo.snapshot().count("spoke most") == 1
 
 
 def test_old_cards_close_and_stay_in_the_table(predictor, monkeypatch):
-    demo = build_demo(predictor, max_clips=2)
-    demo.explanation.value = False
-    for name in ("a.wav", "b.wav"):
+    page = Page(demo := build_demo(predictor, max_clips=2))
+    for name in ("a.wav", "b.wav", "c.wav"):
         demo.add(name, HAPPY)
-    oldest = list(walk(demo.results.children[-1]))
-    demo.add("c.wav", HAPPY)
-    assert [card.row["file"] for card in demo.results.children] == ["c.wav", "b.wav"]
-    assert all(part.comm is None for part in oldest)
-    assert list(saved(demo)["file"]) == ["a.wav", "b.wav", "c.wav"]
-    said = " ".join(demo.status.value.split())
-    assert "3 recordings. The newest 2 have their cards below; the table has all." in said
+    assert [card.name for card in page.cards.values()] == ["b.wav", "c.wav"]
+    assert list(page.saved()["file"]) == ["a.wav", "b.wav", "c.wav"]
+    assert "3 recordings. The newest 2 have their cards below; the table has all." in plain(page.status)
     monkeypatch.setattr(widgets, "MAX_KEPT_MB", 0)
     demo.add("d.wav", HAPPY)
-    assert len(demo.results.children) == 1  # the newest is shown, whatever it weighs
+    assert [card.name for card in page.cards.values()] == ["d.wav"]  # the newest is shown, whatever it weighs
 
 
-def test_a_closed_card_leaves_no_widget_behind(demo):
-    n_before = len(ipywidgets.widgets.widget._instances)
-    demo.add("happy.wav", HAPPY)
-    demo.microphone.listen(VOICE[:SR])
-    assert len(ipywidgets.widgets.widget._instances) > n_before
-    (remove,) = (part for part in walk(demo.results) if getattr(part, "description", "") == "Remove")
-    remove.click()
-    assert len(ipywidgets.widgets.widget._instances) == n_before
-    assert demo.results.children == () and demo.clips.empty
+def test_a_card_can_be_removed(page, demo):
+    for name in ("a.wav", "b.wav"):
+        demo.add(name, HAPPY)
+    page.send("remove", card=min(page.cards))
+    assert [card.name for card in page.cards.values()] == ["b.wav"] == demo.clips["file"].to_list()
+    assert "a.wav" not in page.html
 
 
 @pytest.mark.slow
 def test_a_long_session_does_not_fill_the_memory(predictor):
     demo = build_demo(predictor, max_clips=3)
-    demo.explanation.value = False
+    demo.explains = False
     assert growth(lambda turn: demo.add(f"{turn}.wav", HAPPY), 8, 24) < 10_000  # its row in the table
 
 
 @pytest.mark.parametrize("content", [HAPPY, b"not audio"], ids=["good", "bad"])
-def test_a_file_name_never_becomes_html(demo, content):
+def test_a_file_name_never_becomes_html(page, demo, content):
     demo.add(EVIL, content)
     tags, texts = [], []
     parser = HTMLParser()
     parser.handle_starttag = lambda tag, attributes: tags.append((tag, dict(attributes)))
     parser.handle_data = texts.append
-    parser.feed(html(demo))
+    parser.feed(page.html)
     assert not [tag for tag, attributes in tags if "onerror" in attributes or attributes.get("src") == "x"]
     assert "".join(texts).count(EVIL) >= 2  # in the card and in the table, as it is called
-    assert saved(demo)["file"][0] == EVIL
+    assert page.saved()["file"][0] == EVIL
 
 
-def test_the_download_is_the_table_of_the_session(demo):
-    assert demo.download.value == ""
+def test_the_download_is_the_table_of_the_session(page, demo):
+    assert page.state == "empty"
     demo.add("happy.wav", HAPPY)
     demo.add('odd, "name"\n.wav', HAPPY)
     demo.add("bad.wav", b"")
-    table = saved(demo)
+    table = page.saved()
     assert list(table.columns) == list(demo.clips.columns)
     assert list(table["file"]) == ["happy.wav", 'odd, "name"\n.wav', "bad.wav"]
     assert float(table["confidence"][0]) == pytest.approx(demo.clips["confidence"][0], abs=1e-9)
-    assert demo.table.value.count("<tr>") == 4  # with the head
+    assert page.table.count("<tr>") == 4  # with the head
 
 
-def test_clear_forgets_everything(demo):
+def test_clear_forgets_everything_and_can_be_undone_until_something_new_comes(page, demo):
     demo.add("happy.wav", HAPPY)
-    forgotten = list(walk(demo.results.children[0]))
-    demo.microphone.listen(VOICE[:SR])
-    demo.clear.click()
-    assert (demo.results.children, demo.table.value, demo.download.value) == ((), "", "")
-    assert demo.live.layout.display == "none" and demo.live.heard.empty
-    assert demo.clips.empty
+    before = page.html
+    page.send("clear")
+    assert (page.cards, page.table, page.state) == ({}, "", "cleared") and demo.clips.empty
+    page.send("undo")
+    assert page.html == before and page.state == "answered"
+    demo.listen(VOICE[:SR])
+    demo.clear()
+    assert page.live == "" and demo.heard.empty
+    demo.add("new.wav", HAPPY)
+    assert demo.clips["file"].to_list() == ["new.wav"] and page.state == "answered"
+    page.send("undo")
+    assert demo.clips["file"].to_list() == ["new.wav"]  # the kernel has let go of the others
+
+
+def test_a_page_that_is_opened_again_shows_the_same(page, demo):
     demo.add("happy.wav", HAPPY)
-    assert len(demo.clips) == 1
-    assert all(part.comm is None for part in forgotten)  # closed: the kernel lets go of the bytes
+    demo.add("bad.wav", b"")
+    demo.listen(VOICE[:SR])
+    assert page.html == Page(demo).html
 
 
-def test_clear_can_be_undone_until_something_new_comes(demo):
-    demo.add("happy.wav", HAPPY)
-    shown = demo.results.children, demo.table.value
-    demo.clear.click()
-    assert demo.clear.description == "Undo" and demo.clips.empty
-    demo.clear.click()
-    assert (demo.results.children, demo.table.value) == shown and demo.clear.description == "Clear"
-
-
-def test_the_verdict_yields_to_its_doubts(demo, monkeypatch):
+def test_the_verdict_yields_to_its_doubts(page, demo, monkeypatch):
     demo.add("hum.wav", encode(HISS))
-    assert "no speech found" in html(demo.results) and "% sure" not in html(demo.results)
+    assert "no speech found" in page.text and "% sure" not in page.text
     monkeypatch.setattr(demo._predictor, "predict", unlike(demo._predictor.predict))
     label = demo.add("whisper.wav", HAPPY).label
-    text = html(demo.results.children[0])
-    assert f"sounds {label}, but this is unlike anything it knows" in text and "% sure" not in text
-    assert text.index("ser-verdict") < text.index("ser-doubt") < text.index("ser-bars")
+    text = page.newest.head
+    assert f"sounds {label}, but this is unlike anything it knows" in text and "% sure" not in plain(text)
+    assert text.index("ser-verdict") < text.index("ser-doubt")
 
 
 def unlike(predict):
@@ -544,40 +565,37 @@ def unlike(predict):
 
 
 def test_all_of_a_queue_is_answered_before_anything_is_explained(predictor, monkeypatch):
-    demo, said = build_demo(predictor), []
-    monkeypatch.setattr(Player, "explain", lambda player: said.append((len(demo.clips), player.about["name"])))
+    page, said = Page(build_demo(predictor), explains=True), []
+    monkeypatch.setattr(Answered, "explain", lambda card: said.append((len(page.cards), card.row["file"])))
     for waiting in (1, 0):
-        message = {"name": f"{waiting}.wav", "size": len(HAPPY), "offset": 0, "waiting": waiting}
-        demo.upload._handle_custom_msg(message, [HAPPY])
+        page.send("file", HAPPY, name=f"{waiting}.wav", size=len(HAPPY), offset=0, waiting=waiting)
     assert said == [(2, "1.wav"), (2, "0.wav")]
 
 
-def test_an_example_is_one_click_away_with_data_and_without(predictor, monkeypatch, tmp_path):
-    for folder, words in ((settings.samples_dir(), "Real speech"), (tmp_path / "none", "Synthetic speech")):
-        monkeypatch.setenv("SERCORE_SAMPLES", str(folder))
-        demo = build_demo(predictor)
-        demo.explanation.value = False
-        buttons = [part for part in walk(demo) if getattr(part, "description", "") in EMOTIONS]
-        assert [button.description for button in buttons] == list(EMOTIONS) and words in html(demo)
-        buttons[4].click()
-        assert demo.clips["file"].to_list() == ["example-angry.flac"] and demo.clips["error"].to_list() == [""]
+@pytest.mark.parametrize("real", [True, False])
+def test_an_example_is_one_click_away_with_data_and_without(predictor, monkeypatch, tmp_path, real):
+    folder = settings.samples_dir() if real else tmp_path / "none"
+    monkeypatch.setenv("SERCORE_SAMPLES", str(folder))
+    page = Page(demo := build_demo(predictor))
+    assert list(demo.page["examples"]) == list(EMOTIONS) and demo.page["real"] is real
+    page.send("example", emotion="angry")
+    assert demo.clips["file"].to_list() == ["example-angry.flac"] and demo.clips["error"].to_list() == [""]
 
 
 def test_the_other_network_is_one_click_away():
-    demo = build_demo()
-    demo.add("happy.wav", HAPPY)
-    (ask,) = (part for part in walk(demo.results) if getattr(part, "description", "") == "Ask ravdess as well")
-    ask.click()
+    page = Page(build_demo())
+    page.demo.add("happy.wav", HAPPY)
+    assert page.newest.ask == "ravdess"
+    page.send("other", card=page.newest.card)
     expected = Predictor("ravdess").predict(io.BytesIO(HAPPY))
-    assert f"{expected.network} answers" in html(demo.results) and expected.label in html(demo.results)
+    assert f"{expected.network} answers" in page.newest.other and expected.label in page.newest.other
 
 
 @pytest.mark.parametrize("name", ["=1+1.wav", "+cmd.wav", "-2.wav", "@SUM(1).wav", "\t=1.wav"])
-def test_a_spreadsheet_takes_no_name_for_a_formula(demo, name):
+def test_a_spreadsheet_takes_no_name_for_a_formula(page, demo, name):
     demo.add(name, b"not audio")
-    data = re.search(r'base64,([^"]+)"', demo.download.value).group(1)
-    assert base64.b64decode(data).startswith(b"\xef\xbb\xbf")  # by which Excel knows UTF-8
-    assert saved(demo)["file"][0] == f"'{name}"
+    assert base64.b64decode(page.csv.split(",")[1]).startswith(b"\xef\xbb\xbf")  # by which Excel knows UTF-8
+    assert page.saved()["file"][0] == f"'{name}"
 
 
 def test_nothing_is_written_to_disk(demo, tmp_path, monkeypatch):
@@ -590,10 +608,9 @@ def test_nothing_is_written_to_disk(demo, tmp_path, monkeypatch):
 def test_a_clip_gets_the_same_probabilities_by_every_way(tmp_path):
     path = tmp_path / "happy.wav"
     path.write_bytes(HAPPY)
-    demo = build_demo()
-    demo.explanation.value = False
-    demo.upload._handle_custom_msg({"name": "happy.wav", "size": len(HAPPY), "offset": 0}, [HAPPY])
-    demo.microphone.recording = HAPPY
+    page = Page(demo := build_demo())
+    page.send("file", HAPPY, name="happy.wav", size=len(HAPPY), offset=0)
+    page.send("recording", sf.read(path, dtype="int16")[0].tobytes(), sr=SR)
     said = json.loads(CliRunner().invoke(app, ["predict", str(path), "--json"]).output)
     ways = {
         "upload": demo.clips.iloc[0], "microphone": demo.clips.iloc[1], "command line": said[0],
@@ -604,16 +621,16 @@ def test_a_clip_gets_the_same_probabilities_by_every_way(tmp_path):
     np.testing.assert_allclose(shares, np.tile(shares[0], (len(ways), 1)), atol=1e-6)
 
 
-def test_by_default_a_visitor_chooses_between_the_shipped_networks():
-    demo = build_demo()
-    demo.explanation.value = False
+def test_by_default_a_visitor_chooses_between_the_shipped_networks(predictor):
+    page = Page(demo := build_demo())
+    assert list(demo.page["choice"]) == ["any_voice", "ravdess"] and build_demo(predictor).page["choice"] == {}
     demo.add("happy.wav", HAPPY)
-    demo.variant.value = "ravdess"
+    page.send("network", name="ravdess")
     demo.add("happy.wav", HAPPY)
     assert demo.clips["model"].tolist() == ["any_voice", "ravdess"]
     for name, confidence in zip(("any_voice", "ravdess"), demo.clips["confidence"], strict=True):
         assert confidence == pytest.approx(Predictor(name).predict(io.BytesIO(HAPPY)).confidence, abs=1e-6)
-    assert "any_voice" in demo.table.value and "ravdess" in demo.table.value
+    assert "any_voice" in page.table and "ravdess" in page.table
 
 
 def test_a_snapshot_shows_the_cards_without_a_kernel(demo):
@@ -626,4 +643,4 @@ def test_a_snapshot_shows_the_cards_without_a_kernel(demo):
     assert 'alt="Waveform and log-mel spectrogram of &lt;b&gt;a.wav"' in html
     assert "1 recording." in html
     demo.add("long.wav", encode(np.tile(VOICE, 3)))
-    assert 'alt="Emotion over time in long.wav: ' in demo.snapshot()
+    assert 'aria-label="Emotion over time in long.wav: ' in demo.snapshot()

@@ -30,7 +30,7 @@ def warm_up():
     tempfile.gettempdir()  # finds the folder by writing there, which sessions may not
     before = set(_instances)
     demo = build_demo()
-    demo.explanation.value = False
+    demo.explains = False
     demo.try_example("happy")
     for name in set(_instances) - before:  # all but the layouts that a module shares
         if name in _instances:

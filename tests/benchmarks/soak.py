@@ -121,12 +121,26 @@ class Visitor:
                 return {name: model["state"] for name, model in message["content"]["data"]["states"].items()}
         raise TimeoutError("The page's kernel did not list its widgets.")
 
+    def tell(self, kind, *, buffers=(), **values):
+        """Send the demo a message, as its scripts do."""
+        model = next(name for name, state in self.states.items() if "page" in state)
+        data = {"method": "custom", "content": {"kind": kind, **values}}
+        self.send("comm_msg", {"comm_id": model, "data": data}, buffers=buffers)
+
+    def shown(self):
+        """Give what the demo tells a page that is opened: its cards, and then its table."""
+        told = []
+        self.tell("hello")
+        while message := self.receive():
+            told.append(message["content"].get("data", {}).get("content", {}))
+            if told[-1].get("kind") == "table":
+                return told
+        raise TimeoutError("The demo did not say what it shows.")
+
     def upload(self, name, content):
         """Upload as the drop zone does; give the HTML of the verdict or of the complaint, and the seconds it took."""
-        model = next(name for name, state in self.states.items() if "choose" in state.get("words", {}))
         start = time.monotonic()
-        data = {"method": "custom", "content": {"name": name, "size": len(content), "offset": 0}}
-        self.send("comm_msg", {"comm_id": model, "data": data}, buffers=[content])
+        self.tell("file", buffers=[content], name=name, size=len(content), offset=0)
         card, took_s = None, None
         while message := self.receive():
             text = json.dumps(message["content"])

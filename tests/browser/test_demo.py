@@ -353,7 +353,7 @@ def test_axe_finds_nothing_on_the_page(browser, visit, axe, page, scheme):
     assert axe(window, "html") == []
     window.locator(".ser-examples").get_by_role("button", name="angry").click()
     window.get_by_text("1 recording.").wait_for()
-    window.locator(".ser-layer input").check()
+    window.locator(".ser-card .ser-layer input").check()
     canvas = window.locator(".ser-card canvas")
     drag(window, canvas, 0.4, 0.7)
     window.get_by_role("button", name="Ask about this part").click()
@@ -423,6 +423,18 @@ def test_the_keyboard_alone_uploads_and_records(window, place, clip):
     tab_to("■ Stop")
     window.keyboard.press("Enter")
     card(window, "microphone-1.wav").wait_for()
+
+
+def test_a_notebook_that_is_opened_again_shows_the_same(browser, visit):
+    window = visit(browser, "lab")
+    example(window)
+    window.locator(".jp-Notebook").click(position={"x": 3, "y": 3})
+    window.keyboard.press("Control+s")
+    window.locator(".jp-mod-dirty").wait_for(state="detached")
+    window.reload()
+    card(window, "example-angry.flac").locator("canvas").wait_for()
+    window.get_by_text("1 recording.").wait_for()
+    window.context.close()
 
 
 def test_a_refused_microphone_is_explained(chromium, visit, place):
