@@ -22,8 +22,7 @@ _TEMPLATES = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_bl
 class Pieces:
     """Words and HTML in one language; default: that of the settings.
 
-    `html` has the macros of widgets.html, which escape names and messages. Most error messages come from the library, in
-    English, and are marked as English.
+    `html` has the macros of widgets.html, which escape names and messages.
     """
 
     def __init__(self, language: str | None = None):
@@ -32,7 +31,7 @@ class Pieces:
             raise ConfigError(f"Bad language {language!r}: expected one of {list(WORDS)}.")
         self.words = WORDS[language]
         known = {"COLORS": COLORS, "MIN_CONFIDENCE": MIN_CONFIDENCE, "words": self.words, "say": self.say}
-        known |= {"emotion": self.emotion, "number": self.number, "doubt": self.doubt}
+        known |= {"emotion": self.emotion, "number": self.number, "doubt": self.doubt, "error_words": self.error}
         self.html = _TEMPLATES.get_template("widgets.html").make_module(known)
 
     def say(self, key: str, **values) -> str:
@@ -47,6 +46,10 @@ class Pieces:
     def doubt(self, doubt: Doubt) -> str:
         """Give the words of a doubt: in English the library's, which have numbers."""
         return self.words.get("doubts", {}).get(doubt.code, doubt.text)
+
+    def error(self, message: str) -> str:
+        """Give the words of an error by how its message begins; none in English, where the message says it all."""
+        return next((said for start, said in self.words.get("errors", {}).items() if message.startswith(start)), "")
 
     def number(self, value: float, digits: int = 1) -> str:
         """Write a number as the language does."""

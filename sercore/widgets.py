@@ -304,7 +304,7 @@ def build_demo(
     max_clips : int > 0
         So many cards stay open, fewer if they hold more than 100 MB of sound; the table keeps all.
     language : "en" or "de", optional
-        Default: that of the settings. Most error messages come from the library and stay English.
+        Default: that of the settings. The details of an error stay English.
 
     Returns
     -------

@@ -258,7 +258,7 @@ def places(words):
 
 def test_both_languages_say_the_same():
     english, german = WORDS["en"], dict(WORDS["de"])
-    german.pop("doubts")  # in English they are the library's, with numbers
+    german.pop("doubts"), german.pop("errors")  # in English they are the library's, with numbers
     assert places(english) == places(german) and all(text for part in german.values() for text in part.values())
     same = {(part, key) for part in english for key in english[part] if english[part][key] == german[part][key]}
     assert len(same) < 15, same  # words such as Live and Hz
@@ -287,11 +287,29 @@ def test_a_german_page_speaks_german(predictor, monkeypatch):
     assert "⚠ Zu leise: näher am Mikrofon" in page.text and "Too " not in page.text
     assert "Zu kurz: " in page.table
     demo.add("bad.wav", b"")
-    assert 'unbrauchbar.</b> <span lang="en">' in page.html
+    assert 'unbrauchbar.</b> Leer: Die Datei enthält keinen Ton. <span lang="en">' in page.html
     monkeypatch.setenv("SERCORE_LANGUAGE", "de")
     assert build_demo(predictor).page["words"]["page"]["clear"] == "Leeren"
     with pytest.raises(ConfigError, match=r"Bad language 'fr': expected one of \['en', 'de'\]"):
         build_demo(predictor, language="fr")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"not audio", "Nicht lesbar"),
+        (HAPPY[:44], "Leer"),
+        (HAPPY[:9000], "Abgebrochen"),
+        (encode(np.zeros(SR)), "Stille"),
+        (encode(np.stack([VOICE, -VOICE], axis=1)), "Die Kanäle"),
+        (encode(np.zeros(SR * 301, np.float32)), "Zu lang"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_german_page_says_in_german_why_a_file_cannot_be_used(predictor, content, said):
+    page = Page(build_demo(predictor, language="de"))
+    page.demo.add("bad.wav", content)
+    assert f"unbrauchbar. {said}" in plain(page.newest.head)
 
 
 def test_below_one_half_the_verdict_names_two(tmp_path):
