@@ -177,8 +177,9 @@ def recording(seconds=3):
 
 
 def soak_uploads(address, process, n):
-    """Upload n recordings in one session; give the seconds of each answer and the memory [MB] at ten moments."""
+    """Upload n recordings in one session, none explained; give the seconds of each answer and the memory [MB] at ten moments."""
     visitor, content, seconds, memory = Visitor(address), recording(), [], []
+    visitor.tell("explain", on=False)  # or each would wait for the explanation of the one before
     for i in range(n):
         card, took_s = visitor.upload(f"{i}.wav", content)
         assert "ser-verdict" in card, card
