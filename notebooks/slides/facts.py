@@ -21,6 +21,7 @@ from sercore.evaluate import (
     bootstrap_interval,
     expected_calibration_error,
     on_shared_labels,
+    paired_difference,
     per_emotion,
     score_table,
     scores,
@@ -209,6 +210,15 @@ def _designs(clips, results):
         raise ConfigError("No other design is recorded on all folds: run `sercore crossval --model resnet_blocks`.")
     best = zoo[(zoo["model"] != "cnn") & ~zoo["pretrained"].astype(bool)].iloc[0]
     points = 100 * best[["difference", "difference_low", "difference_high"]].astype(float)
+    # Ours and plain residual blocks by the same training; the answers of all seeds are averaged.
+    same = {"recipe": "standard", "n_members": 1, "transductive": False, "results_dir": results}
+    uar, proba = {}, {}
+    for name in ("resnet_blocks", "cnn"):
+        table = read_scores(clips, model=name, **same)
+        uar[name] = over_folds(table)["uar"]["mean"]
+        answers = [read_answers(clips, model=name, seed=seed, **same) for seed in table["seed"].unique()]
+        tested, proba[name] = answers[0][0], np.mean([shares for _, shares in answers], axis=0)
+    ahead = 100 * np.array(paired_difference(tested, proba["resnet_blocks"], proba["cnn"]))
     rows = []
     for design in zoo.itertuples():
         where = {name: getattr(design, name) for name in WHAT}
@@ -228,6 +238,9 @@ def _designs(clips, results):
         "lead": points.iloc[0],
         "lead_low": points.iloc[1],
         "lead_high": points.iloc[2],
+        "plain": uar["resnet_blocks"],
+        "house": uar["cnn"],
+        **dict(zip(("plain_lead", "plain_low", "plain_high"), ahead, strict=True)),
         "designs": pd.DataFrame(rows, columns=columns),
     }
 
