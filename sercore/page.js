@@ -14,13 +14,12 @@ const render = ({ model, el }) => {
   const choice = element("fieldset", { hidden: !Object.keys(page.choice).length }, text("legend", words.model));
   const group = `ser-network-${Math.random()}`;
   for (const [name, said] of Object.entries(page.choice)) {
-    const input = element("input", { type: "radio", name: group, defaultChecked: !choice.querySelector("input"), onchange: () => send("network", { name }) });
+    const input = element("input", { type: "radio", name: group, value: name, defaultChecked: !choice.querySelector("input"), onchange: () => send("network", { name }) });
     choice.append(element("label", { className: "ser-layer" }, input, said));
   }
   const explain = element("input", { type: "checkbox", defaultChecked: true, onchange: () => send("explain", { on: explain.checked }) });
   let state = "empty";
-  clear.hidden = true;
-  clear.onclick = () => send(state === "cleared" ? "undo" : "clear");
+  Object.assign(clear, { hidden: true, onclick: () => send(state === "cleared" ? "undo" : "clear") });
 
   el.classList.add("ser-demo");
   el.lang = words.lang;
@@ -47,9 +46,10 @@ const render = ({ model, el }) => {
       clear.textContent = state === "cleared" ? words.undo : words.clear;
       el.classList.toggle("ser-answered", state === "answered");
     },
-    live({ html }) {
-      live.innerHTML = html;
-      live.hidden = !html;
+    live({ html }) { [live.innerHTML, live.hidden] = [html, !html]; },
+    options({ network, explains }) {
+      explain.checked = explains;
+      choice.querySelectorAll("input").forEach((input) => { input.checked = input.value === network; });
     },
     card(card, [sound, envelope, levels, shares]) {
       if (cards.has(card.card)) return;

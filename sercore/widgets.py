@@ -137,7 +137,7 @@ class Demo(anywidget.AnyWidget):
                 self.explains = bool(on)
             case {"kind": "clear"}:
                 self.clear()
-            case {"kind": "undo"} if self._cleared:
+            case {"kind": "undo"}:
                 self.undo()
             case {"kind": "remove"} if card:
                 self._remove(card)
@@ -250,7 +250,9 @@ class Demo(anywidget.AnyWidget):
         self._show_table()
 
     def undo(self):
-        """Bring back what was cleared."""
+        """Bring back what was cleared, if nothing new has come."""
+        if not self._cleared:
+            return
         (self._rows, self._cards, self._n_spoken), self._cleared = self._cleared, None
         self._show_all()
 
@@ -258,6 +260,7 @@ class Demo(anywidget.AnyWidget):
         for card in self._cards:
             self._show(card)
         self._tell("live", html=self._live.html)
+        self._tell("options", network=self._model, explains=self.explains)
         self._show_table()
 
     def _show(self, card):
@@ -268,8 +271,7 @@ class Demo(anywidget.AnyWidget):
     def _show_table(self):
         html, csv = self._pieces.html, base64.b64encode(_csv(self.clips)).decode()
         state = "answered" if self._rows else "cleared" if self._cleared else "empty"
-        table = html.table(self._rows) if self._rows else ""
-        self._tell("table", html=table, csv=f"data:text/csv;charset=utf-8;base64,{csv}", state=state)
+        self._tell("table", html=html.table(self._rows), csv=f"data:text/csv;charset=utf-8;base64,{csv}", state=state)
         self._sum_up()
 
     def _sum_up(self):

@@ -85,6 +85,8 @@ class Page:
                 setattr(self.cards[number], kind, html)
             case {"kind": "table"}:
                 self.table, self.csv, self.state = message["html"], message["csv"], message["state"]
+            case {"kind": "options", "network": network, "explains": explains}:
+                self.options = (network, explains)
             case {"kind": "status" | "live" as kind, "html": html}:
                 setattr(self, kind, html)
             case _:
@@ -548,7 +550,8 @@ def test_clear_forgets_everything_and_can_be_undone_until_something_new_comes(pa
     demo.add("happy.wav", HAPPY)
     before = page.html
     page.send("clear")
-    assert (page.cards, page.table, page.state) == ({}, "", "cleared") and demo.clips.empty
+    assert (page.cards, page.table.strip(), page.state) == ({}, "", "cleared") and demo.clips.empty
+    assert "<table" not in demo.snapshot()
     page.send("undo")
     assert page.html == before and page.state == "answered"
     demo.listen(VOICE[:SR])
@@ -644,6 +647,9 @@ def test_by_default_a_visitor_chooses_between_the_shipped_networks(predictor):
     assert list(demo.page["choice"]) == ["any_voice", "ravdess"] and build_demo(predictor).page["choice"] == {}
     demo.add("happy.wav", HAPPY)
     page.send("network", name="ravdess")
+    page.send("explain", on=False)
+    assert Page(demo).options == ("ravdess", False)  # a page that is opened again
+    demo.send = page.receive
     demo.add("happy.wav", HAPPY)
     assert demo.clips["model"].tolist() == ["any_voice", "ravdess"]
     for name, confidence in zip(("any_voice", "ravdess"), demo.clips["confidence"], strict=True):

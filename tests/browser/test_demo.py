@@ -428,12 +428,15 @@ def test_the_keyboard_alone_uploads_and_records(window, place, clip):
 def test_a_notebook_that_is_opened_again_shows_the_same(browser, visit):
     window = visit(browser, "lab")
     example(window)
+    window.get_by_role("radio", name="RAVDESS: the CNN").check()
+    window.get_by_text("From now on ravdess answers").wait_for()
     window.locator(".jp-Notebook").click(position={"x": 3, "y": 3})
     window.keyboard.press("Control+s")
     window.locator(".jp-mod-dirty").wait_for(state="detached")
     window.reload()
     card(window, "example-angry.flac").locator("canvas").wait_for()
     window.get_by_text("1 recording.").wait_for()
+    assert window.get_by_role("radio", name="RAVDESS: the CNN").is_checked()
     window.context.close()
 
 
